@@ -1,0 +1,18 @@
+#pragma once
+// Small helpers on strings that option, config and file errors share.
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace hybrid {
+
+/// The candidate with the smallest edit distance to `word`, or "" where none comes close (more than a
+/// third of the word would have to change).
+std::string nearest_name(std::string_view word, const std::vector<std::string>& candidates);
+
+std::vector<std::string> split(std::string_view text, char separator);
+
+std::string join(const std::vector<std::string>& parts, std::string_view separator);
+
+}  // namespace hybrid

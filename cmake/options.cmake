@@ -1,0 +1,22 @@
+# Build type, warnings and sanitizers, for every target of the project.
+
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release)
+endif()
+
+# -ffp-contract=off: a*b+c is fused only where the source says so; otherwise the same source would
+# round differently per instruction set, and block decoding would not be exact.
+add_compile_options(-ffp-contract=off)
+
+add_library(hybrid_warnings INTERFACE)
+target_compile_options(hybrid_warnings INTERFACE -Wall -Wextra -Werror)
+
+if(HYBRID_SANITIZE)
+  add_compile_options(-fsanitize=${HYBRID_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=${HYBRID_SANITIZE})
+endif()
+
+find_program(CCACHE ccache)
+if(CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
+endif()

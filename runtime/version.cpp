@@ -1,0 +1,7 @@
+#include "runtime/version.h"
+
+namespace hybrid {
+
+std::string version() { return HYBRID_VERSION; }
+
+}  // namespace hybrid

@@ -1,0 +1,60 @@
+#pragma once
+// A GGUF model on disk: one file or all parts of a split one, mapped read-only.
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tensor/gguf_reader.h"
+#include "tensor/tensor_view.h"
+
+namespace hybrid {
+
+/// A tensor and the part that holds it.
+struct GgufTensor {
+  GgufTensorInfo info;
+  uint32_t part = 0;
+};
+
+class GgufFile {
+ public:
+  struct Options {
+    bool data_required = true;  // false: the data of the parts may be missing (plan, inspect)
+  };
+
+  /// Opens the model that `path` belongs to: any part of a split file opens all of them (name
+  /// ...-00002-of-00003.gguf, and the split.* keys, which must agree). Throws Error.
+  static GgufFile open(const std::filesystem::path& path, const Options& options);
+  static GgufFile open(const std::filesystem::path& path) { return open(path, Options{}); }
+
+  GgufFile(GgufFile&&) noexcept;
+  GgufFile& operator=(GgufFile&&) noexcept;
+  ~GgufFile();
+
+  /// Of the first part; it carries the model's metadata.
+  const GgufMetadata& metadata() const;
+  uint32_t version() const;
+
+  /// Of all parts, in order.
+  const std::vector<GgufTensor>& tensors() const;
+  const GgufTensor* find(std::string_view name) const;
+
+  /// The tensor's mapped bytes; valid as long as this object. Needs data_required.
+  TensorView view(const GgufTensor& tensor) const;
+
+  struct Part {
+    std::filesystem::path path;
+    uint64_t n_bytes = 0;
+  };
+  const std::vector<Part>& parts() const;
+  uint64_t total_bytes() const;  // of all parts
+
+ private:
+  struct State;
+  explicit GgufFile(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace hybrid
