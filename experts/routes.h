@@ -1,0 +1,21 @@
+#pragma once
+// (token, k) -> expert turned around: for each expert the slots that want it.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace hybrid {
+
+/// A slot is token * n_used + k. Slots are sorted by expert, and by slot within an expert.
+struct Routes {
+  std::vector<uint32_t> slots;  // [n_tokens * n_used], expert-sorted
+  std::vector<uint32_t>
+      offsets;                   // [n_experts + 1]: expert e owns slots[offsets[e] .. offsets[e+1])
+  std::vector<uint32_t> active;  // the experts that own at least one slot, ascending
+};
+
+/// ids: [n_tokens * n_used], each in [0, n_experts). A counting sort, O(slots + experts).
+Routes sort_by_expert(std::span<const int32_t> ids, uint32_t n_experts);
+
+}  // namespace hybrid
