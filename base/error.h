@@ -2,8 +2,8 @@
 // The one error type, and the checks that throw it.
 //
 // An Error tells a person, in one line, what was expected, what was found and, where that is known,
-// what to do. The library throws; only `main` prints. CHECK is for our own invariants: it fires when
-// the program is wrong, never because of a user's file or option.
+// what to do. The library throws; only `main` prints. CHECK is for our own invariants: it fires
+// when the program is wrong, never because of a user's file or option.
 
 #include <fmt/format.h>
 
@@ -46,8 +46,8 @@ namespace internal {
 }  // namespace hybrid
 
 /// Our own invariant. Throws, so that a bug ends one request and not a server.
-#define HYBRID_CHECK(expression)                                                \
-  do {                                                                          \
-    if (!(expression)) [[unlikely]]                                             \
-      ::hybrid::internal::check_failed(#expression, __FILE__, __LINE__);        \
+#define HYBRID_CHECK(expression)                                         \
+  do {                                                                   \
+    if (!(expression)) [[unlikely]]                                      \
+      ::hybrid::internal::check_failed(#expression, __FILE__, __LINE__); \
   } while (false)

@@ -44,7 +44,8 @@ Utf8Char decode_utf8(std::string_view text) {
   }
   if (lead.length == 1) return {first, 1, true};
   char32_t code = first & (0x7f >> lead.length);
-  for (size_t i = 1; i < lead.length; ++i) code = (code << 6) | (static_cast<uint8_t>(text[i]) & 0x3f);
+  for (size_t i = 1; i < lead.length; ++i)
+    code = (code << 6) | (static_cast<uint8_t>(text[i]) & 0x3f);
   return {code, lead.length, true};
 }
 

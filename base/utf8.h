@@ -23,7 +23,8 @@ void append_utf8(std::string& out, char32_t code_point);
 /// Offset of the first ill-formed byte, or npos where the text is valid.
 size_t find_invalid_utf8(std::string_view text);
 
-/// How many bytes at the end of `text` begin a well-formed character that is not complete yet (0-3).
+/// How many bytes at the end of `text` begin a well-formed character that is not complete yet
+/// (0-3).
 size_t incomplete_utf8_tail(std::string_view text);
 
 }  // namespace hybrid

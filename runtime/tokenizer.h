@@ -1,5 +1,6 @@
 #pragma once
-// Text to token ids and back: byte-level BPE as GGUF files carry it ("tokenizer.ggml.model" = gpt2).
+// Text to token ids and back: byte-level BPE as GGUF files carry it ("tokenizer.ggml.model" =
+// gpt2).
 
 #include <cstdint>
 #include <memory>
@@ -24,11 +25,16 @@ class Tokenizer {
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;
 
+  /// User-defined tokens (format type 4) written in a text are always recognised, as the formats
+  /// have it; control tokens (type 3, and what is spelled like one, <|...|>) and the unknown token
+  /// only with `parse_special`. Without it no text gives a control token, whatever its pieces and
+  /// merges.
   struct EncodeOptions {
     bool add_bos = false;        // put the BOS token first (callers pass wants_bos() for a prompt)
-    bool parse_special = false;  // recognise control / user-defined tokens written out in the text
+    bool parse_special = false;  // recognise control tokens written out in the text
   };
-  /// Throws Error where the text is not valid UTF-8 (says at which byte). The empty text is no tokens.
+  /// Throws Error where the text is not valid UTF-8 (says at which byte). The empty text is no
+  /// tokens.
   std::vector<TokenId> encode(std::string_view text, const EncodeOptions& options) const;
   std::vector<TokenId> encode(std::string_view text) const { return encode(text, EncodeOptions{}); }
 
@@ -53,8 +59,8 @@ class Tokenizer {
   std::unique_ptr<State> state_;
 };
 
-/// Joins streamed pieces into well-formed UTF-8: holds back the beginning of a character until it is
-/// complete; bytes that can never become one are replaced by U+FFFD.
+/// Joins streamed pieces into well-formed UTF-8: holds back the beginning of a character until it
+/// is complete; bytes that can never become one are replaced by U+FFFD.
 class Utf8Stream {
  public:
   /// What can be shown now.

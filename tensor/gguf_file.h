@@ -1,5 +1,6 @@
 #pragma once
-// A GGUF model on disk: one file or all parts of a split one, mapped read-only.
+// A GGUF model on disk: one file or all parts of a split one, mapped read-only. Opening touches the
+// headers only; sizes are those at that moment (see mapped_file.h on files that shrink afterwards).
 
 #include <filesystem>
 #include <memory>
@@ -41,7 +42,8 @@ class GgufFile {
   const std::vector<GgufTensor>& tensors() const;
   const GgufTensor* find(std::string_view name) const;
 
-  /// The tensor's mapped bytes; valid as long as this object. Needs data_required.
+  /// The tensor's mapped bytes; valid as long as this object. Throws Error where the file does not
+  /// have them, which data_required excludes.
   TensorView view(const GgufTensor& tensor) const;
 
   struct Part {

@@ -1,6 +1,6 @@
 #pragma once
-// The key-value part of a GGUF: every type of the format, and typed access whose errors name the file,
-// the key, what was expected and what was found.
+// The key-value part of a GGUF: every type of the format, and typed access whose errors name the
+// file, the key, what was expected and what was found.
 
 #include <cstdint>
 #include <optional>
@@ -14,8 +14,19 @@ namespace hybrid {
 
 /// The numbers are the format's.
 enum class GgufType : uint32_t {
-  u8 = 0, i8 = 1, u16 = 2, i16 = 3, u32 = 4, i32 = 5, f32 = 6, boolean = 7,
-  string = 8, array = 9, u64 = 10, i64 = 11, f64 = 12,
+  u8 = 0,
+  i8 = 1,
+  u16 = 2,
+  i16 = 3,
+  u32 = 4,
+  i32 = 5,
+  f32 = 6,
+  boolean = 7,
+  string = 8,
+  array = 9,
+  u64 = 10,
+  i64 = 11,
+  f64 = 12,
 };
 
 std::string_view name_of(GgufType type);  // "u32", "string", "array", ...
@@ -38,6 +49,9 @@ struct GgufValue {
   std::variant<uint64_t, int64_t, double, bool, std::string, GgufArray> value;
 };
 
+/// For messages: "u32 7", "string 'abc'" (escaped and shortened), "array of 384 string values".
+std::string describe(const GgufValue& value);
+
 /// Keys in file order. The source name (a path) stands in every error.
 class GgufMetadata {
  public:
@@ -52,9 +66,9 @@ class GgufMetadata {
   const GgufValue* find(std::string_view key) const;
   bool contains(std::string_view key) const { return find(key) != nullptr; }
 
-  // Typed access. get_* throws where the key is missing; find_* gives nothing then. Both throw where
-  // the value has another type or does not fit (any integer type is accepted that holds the value;
-  // f32 and f64 for floats). Strings and arrays stay valid as long as the metadata.
+  // Typed access. get_* throws where the key is missing; find_* gives nothing then. Both throw
+  // where the value has another type or does not fit (any integer type is accepted that holds the
+  // value; f32 and f64 for floats). Strings and arrays stay valid as long as the metadata.
   uint32_t get_u32(std::string_view key) const;
   float get_f32(std::string_view key) const;
   const std::string& get_string(std::string_view key) const;

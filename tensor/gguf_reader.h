@@ -32,12 +32,18 @@ struct GgufHeader {
 };
 
 struct GgufReadOptions {
-  std::string source;         // the file's name, for errors
-  uint64_t file_bytes = 0;    // size of the whole file; `bytes` may be just its beginning
-  bool data_required = true;  // false: tensors may lie beyond file_bytes (a plan needs headers only)
+  std::string source;       // the file's name, for errors (already printable)
+  uint64_t file_bytes = 0;  // size of the whole file; `bytes` may be just its beginning
+  // False: tensors may lie beyond file_bytes, as in a file of headers alone (a plan needs no more).
+  bool data_required = true;
 };
 
-/// Throws Error (one line: file, tensor or key, expected, found).
+/// Accepts what the format allows and gguf-split and the converters write: versions 2 and 3, little
+/// endian; alignment a power of two from 8 to 2^20 (32 without the key); tensor names of 1 to 127
+/// bytes and keys of 1 to 65535 bytes in UTF-8; string values of any bytes; arrays nested at most 4
+/// deep; 1 to 4 dimensions; data in any order, aligned, with gaps but no overlap. The header must
+/// end within 256 MiB. Everything else throws Error (one line: file, tensor or key, expected,
+/// found).
 GgufHeader read_gguf_header(std::span<const std::byte> bytes, const GgufReadOptions& options);
 
 }  // namespace hybrid

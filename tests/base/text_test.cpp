@@ -10,10 +10,10 @@ using namespace hybrid;
 
 TEST_CASE("UTF-8 is checked as strictly as Unicode asks") {
   CHECK(find_invalid_utf8("plain, gr\xc3\xbc\xc3\x9f, \xf0\x9f\xa6\x99") == std::string::npos);
-  CHECK(find_invalid_utf8("a\xc0\x80") == 1);              // overlong
-  CHECK(find_invalid_utf8("ab\xed\xa0\x80") == 2);         // surrogate
-  CHECK(find_invalid_utf8("\xf4\x90\x80\x80") == 0);       // past U+10FFFF
-  CHECK(find_invalid_utf8("\xe2\x82") == 0);               // cut short
+  CHECK(find_invalid_utf8("a\xc0\x80") == 1);         // overlong
+  CHECK(find_invalid_utf8("ab\xed\xa0\x80") == 2);    // surrogate
+  CHECK(find_invalid_utf8("\xf4\x90\x80\x80") == 0);  // past U+10FFFF
+  CHECK(find_invalid_utf8("\xe2\x82") == 0);          // cut short
   CHECK(find_invalid_utf8("\x80") == 0);
 }
 
@@ -47,6 +47,7 @@ TEST_CASE("printable makes one line of anything") {
 
 TEST_CASE("the nearest name is near") {
   CHECK(nearest_name("--tempp", {"--temp", "--top-p"}) == "--temp");
+  CHECK(nearest_name("tmep", {"temp", "mla"}) == "temp");  // one swap
   CHECK(nearest_name("--colour", {"--temp", "--top-p"}).empty());
 }
 

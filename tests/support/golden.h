@@ -9,8 +9,9 @@
 
 namespace hybrid::test {
 
-/// The golden data is not part of the repository. False where it is absent; a test then says so with
-/// a doctest MESSAGE and returns. With HYBRID_REQUIRE_GOLDEN=1 in the environment absence is an error.
+/// The golden data is not part of the repository. False where it is absent; a test then says so
+/// with a doctest MESSAGE and returns. With HYBRID_REQUIRE_GOLDEN=1 in the environment absence is
+/// an error.
 bool have_golden();
 
 std::filesystem::path golden(const std::string& relative);
@@ -28,8 +29,8 @@ std::vector<T> read_array(const std::filesystem::path& file) {
 }  // namespace hybrid::test
 
 /// First line of a test case that needs the golden data.
-#define HYBRID_NEEDS_GOLDEN()                                        \
-  if (!hybrid::test::have_golden()) {                                \
-    MESSAGE("skipped: no golden data at " HYBRID_GOLDEN_DIR);        \
-    return;                                                          \
+#define HYBRID_NEEDS_GOLDEN()                                 \
+  if (!hybrid::test::have_golden()) {                         \
+    MESSAGE("skipped: no golden data at " HYBRID_GOLDEN_DIR); \
+    return;                                                   \
   }

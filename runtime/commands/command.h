@@ -1,0 +1,78 @@
+#pragma once
+// What the commands share: their entry points, the log, interruption, reading and writing.
+
+#include <atomic>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/engine.h"
+#include "runtime/options.h"
+
+namespace hybrid::commands {
+
+/// Thrown where Ctrl-C (or SIGTERM) ended a command; main turns it into 128 + signal.
+struct Interrupted {};
+
+/// Each returns normally or throws Error, UsageError, Interrupted.
+void run(const Options& options);
+void chat(const Options& options);
+void eval(const Options& options);
+void perplexity(const Options& options);
+void inspect(const Options& options);
+void tokenize(const Options& options);
+
+// --- interruption -------------------------------------------------------------------------------
+
+/// Makes SIGINT and SIGTERM set the flag; the second one kills.
+void catch_signals();
+const std::atomic<bool>& stop_flag();
+int stop_signal();
+
+// --- log: standard error ------------------------------------------------------------------------
+
+void set_up_log(const Options& options);
+void log_info(const std::string& message);
+void log_detail(const std::string& message);  // with -v
+
+// --- options to engine --------------------------------------------------------------------------
+
+/// -m, or the demo model where --demo asks for it.
+std::filesystem::path model_path(const Options& options);
+EngineOptions engine_options(const Options& options);
+SamplingParams sampling_params(const Options& options);
+/// One line: version, model, context, threads, kernels; then the model's notes.
+void log_banner(const Engine& engine);
+
+// --- reading and writing ------------------------------------------------------------------------
+
+/// -p, or the content of -f ("-": standard input), verbatim. Throws UsageError unless exactly one
+/// is given, and Error for a file that cannot be read.
+std::string input_text(const Options& options);
+std::string read_file(const std::string& path);
+
+/// "1,2,3"; throws UsageError naming the option.
+std::vector<TokenId> parse_token_ids(const std::string& text, std::string_view option);
+
+/// Writes to standard output; throws Error where that fails (a full disk).
+void print(std::string_view text);
+void flush_stdout();
+
+/// A file being written; throws Error where it cannot be opened, written or closed.
+class OutputFile {
+ public:
+  explicit OutputFile(std::string path);
+  ~OutputFile();
+  OutputFile(const OutputFile&) = delete;
+  OutputFile& operator=(const OutputFile&) = delete;
+  void write(const void* data, size_t n_bytes);
+  void close();
+
+ private:
+  [[noreturn]] void fail_with_errno(const char* action) const;
+  std::string path_;
+  std::FILE* file_;
+};
+
+}  // namespace hybrid::commands

@@ -1,0 +1,64 @@
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/units.h"
+#include "numa/cpu_set.h"
+#include "runtime/commands/command.h"
+#include "runtime/demo_model.h"
+#include "runtime/version.h"
+
+namespace hybrid::commands {
+
+std::filesystem::path model_path(const Options& options) {
+  const bool demo = options.command() == "run" && options.get_toggle("demo");
+  if (!demo) return options.get("model");
+  if (options.is_set("model")) fail_usage("--demo chooses the model; leave -m out");
+  return demo_model_path();
+}
+
+EngineOptions engine_options(const Options& options) {
+  EngineOptions engine;
+  engine.model = model_path(options);
+  const std::string groups = options.get("expert-groups");
+  engine.expert_groups = groups == "on"    ? ExpertGroups::on
+                         : groups == "off" ? ExpertGroups::off
+                                           : ExpertGroups::automatic;
+  ExecutionOptions& execution = engine.execution;
+  execution.n_batch = static_cast<uint32_t>(options.get_integer("batch-size"));
+  execution.n_ubatch = static_cast<uint32_t>(options.get_integer("ubatch-size"));
+  const auto threads = options.find_integer("threads");
+  execution.n_threads = threads ? static_cast<int>(*threads) : n_allowed_cores();
+  execution.n_threads_batch =
+      static_cast<int>(options.find_integer("threads-batch").value_or(execution.n_threads));
+  execution.cache_type = options.get("cache-type-k") == "f32" ? DType::f32 : DType::f16;
+  return engine;
+}
+
+SamplingParams sampling_params(const Options& options) {
+  SamplingParams params;
+  params.seed = static_cast<uint64_t>(options.get_integer("seed"));
+  params.temperature = static_cast<float>(options.get_number("temp"));
+  params.top_k = static_cast<int32_t>(options.get_integer("top-k"));
+  params.top_p = static_cast<float>(options.get_number("top-p"));
+  params.min_p = static_cast<float>(options.get_number("min-p"));
+  params.repeat_penalty = static_cast<float>(options.get_number("repeat-penalty"));
+  return params;
+}
+
+void log_banner(const Engine& engine) {
+  const ModelConfig& config = engine.model().config();
+  const ExecutionOptions& execution = engine.options().execution;
+  log_info(fmt::format(
+      "hybrid-run {}: {}, {} layers, {}; context {}, {} cache, {} threads (prefill {}), scalar "
+      "kernels",
+      version(), config.name, config.n_layers, format_bytes(engine.model().file().total_bytes()),
+      engine.n_ctx(), execution.cache_type == DType::f32 ? "f32" : "f16", execution.n_threads,
+      execution.n_threads_batch));
+  if (engine.n_ctx() > config.n_ctx_train) {
+    log_info(fmt::format("warning: the context exceeds the {} tokens the model was trained for",
+                         config.n_ctx_train));
+  }
+  for (const std::string& note : config.notes) log_info(note);
+}
+
+}  // namespace hybrid::commands

@@ -1,0 +1,103 @@
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+#include <optional>
+
+#include "base/error.h"
+#include "runtime/commands/command.h"
+
+namespace hybrid::commands {
+namespace {
+
+std::vector<TokenId> tokens_to_evaluate(const Options& options, const Tokenizer& tokenizer) {
+  if (options.is_set("tokens")) return parse_token_ids(options.get("tokens"), "--tokens");
+  return tokenizer.encode(read_file(options.get("file")), {.add_bos = tokenizer.wants_bos()});
+}
+
+ExpertChoice read_choice(const std::string& path, const ModelConfig& config, uint32_t n_tokens) {
+  const std::string bytes = read_file(path);
+  ExpertChoice choice(config.n_moe_layers(), n_tokens, config.moe.n_used);
+  if (bytes.size() != choice.ids.size() * sizeof(int32_t)) {
+    fail("{}: expected {} bytes (int32 of {} MoE layers, {} tokens, {} experts used), found {}",
+         printable(path), choice.ids.size() * sizeof(int32_t), choice.n_moe_layers, n_tokens,
+         choice.n_used, bytes.size());
+  }
+  std::memcpy(choice.ids.data(), bytes.data(), bytes.size());
+  for (const int32_t id : choice.ids) {
+    if (id < 0 || static_cast<uint32_t>(id) >= config.moe.n_experts) {
+      fail("{}: expert id {} is out of range: the model has experts 0 to {}", printable(path), id,
+           config.moe.n_experts - 1);
+    }
+  }
+  return choice;
+}
+
+/// The most likely next tokens, a line each: id, probability, piece.
+void print_best(const Tokenizer& tokenizer, std::span<const float> logits) {
+  std::vector<TokenId> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  const size_t n = std::min<size_t>(5, order.size());
+  const auto key = [&](TokenId id) { return std::isnan(logits[id]) ? -INFINITY : logits[id]; };
+  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(n), order.end(),
+                    [&](TokenId a, TokenId b) { return key(a) > key(b); });
+  double sum = 0;
+  for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - logits[order[0]]);
+  print("most likely next tokens (id, probability, piece):\n");
+  for (size_t i = 0; i < n; ++i) {
+    const double p = std::exp(static_cast<double>(logits[order[i]]) - logits[order[0]]) / sum;
+    print(fmt::format("{:8} {:.4f} {}\n", order[i], p, printable(tokenizer.piece(order[i], true))));
+  }
+}
+
+}  // namespace
+
+void eval(const Options& options) {
+  if (options.is_set("tokens") == options.is_set("file")) {
+    fail_usage("`eval` needs either --tokens IDS or -f FILE");
+  }
+  if (options.is_set("tokens")) parse_token_ids(options.get("tokens"), "--tokens");
+  const Engine engine(engine_options(options));
+  const ModelConfig& config = engine.model().config();
+  const std::vector<TokenId> tokens = tokens_to_evaluate(options, engine.tokenizer());
+  if (tokens.empty()) fail("there are no tokens to evaluate");
+  engine.check_tokens(tokens);
+  const auto n_tokens = static_cast<uint32_t>(tokens.size());
+
+  std::optional<ExpertChoice> replay, record;
+  if (options.is_set("experts-in")) {
+    replay = read_choice(options.get("experts-in"), config, n_tokens);
+  }
+  std::optional<OutputFile> logits_file, experts_file;
+  if (const auto path = options.find("logits-out")) logits_file.emplace(*path);
+  if (const auto path = options.find("experts-out")) {
+    experts_file.emplace(*path);
+    record.emplace(config.n_moe_layers(), n_tokens, config.moe.n_used);
+  }
+  log_banner(engine);
+
+  // In batches, so that only one batch of logits is in memory.
+  Sequence sequence(engine.model(), n_tokens, engine.options().execution);
+  const uint32_t step = engine.options().execution.n_batch;
+  std::vector<float> logits;
+  for (uint32_t done = 0; done < n_tokens; done += step) {
+    Sequence::AppendArgs args;
+    args.tokens = std::span(tokens).subspan(done, std::min(step, n_tokens - done));
+    args.n_logit_rows = logits_file ? static_cast<uint32_t>(args.tokens.size()) : 1;
+    logits.resize(uint64_t{args.n_logit_rows} * config.n_vocab);
+    args.logits = logits.data();
+    args.choice_offset = done;
+    args.replay = replay ? &*replay : nullptr;
+    args.record = record ? &*record : nullptr;
+    args.stop = &stop_flag();
+    if (!sequence.append(args)) throw Interrupted{};
+    if (logits_file) logits_file->write(logits.data(), logits.size() * sizeof(float));
+  }
+  if (logits_file) logits_file->close();
+  if (experts_file) {
+    experts_file->write(record->ids.data(), record->ids.size() * sizeof(int32_t));
+    experts_file->close();
+  }
+  print_best(engine.tokenizer(), std::span(logits).last(config.n_vocab));
+}
+
+}  // namespace hybrid::commands

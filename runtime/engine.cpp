@@ -1,0 +1,134 @@
+#include "runtime/engine.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/error.h"
+
+namespace hybrid {
+namespace {
+
+constexpr uint32_t kDefaultMaxContext = 32768;
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// How many leading tokens of the prompt the sequence already holds. The last one is always run
+/// again: its logits are needed.
+size_t reusable_prefix(const Sequence& sequence, std::span<const TokenId> prompt) {
+  const auto& held = sequence.tokens();
+  const auto [a, b] = std::mismatch(held.begin(), held.end(), prompt.begin(), prompt.end());
+  return std::min<size_t>(a - held.begin(), prompt.size() - 1);
+}
+
+}  // namespace
+
+std::string_view name_of(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::end_of_generation:
+      return "end of generation";
+    case FinishReason::token_limit:
+      return "token limit (-n)";
+    case FinishReason::context_full:
+      return "context full (-c)";
+    default:
+      return "interrupted";
+  }
+}
+
+Engine::Engine(const EngineOptions& options)
+    : options_(options),
+      model_(options.model, options.expert_groups),
+      tokenizer_(model_.file().metadata()) {
+  const ModelConfig& config = model_.config();
+  if (static_cast<uint32_t>(tokenizer_.n_vocab()) != config.n_vocab) {
+    fail(
+        "{}: tensor 'token_embd.weight': expected {} rows, as many as tokenizer.ggml.tokens has "
+        "entries, found {}",
+        model_.file().metadata().source(), tokenizer_.n_vocab(), config.n_vocab);
+  }
+  n_ctx_ = options.n_ctx > 0 ? options.n_ctx : std::min(config.n_ctx_train, kDefaultMaxContext);
+}
+
+void Engine::check_tokens(std::span<const TokenId> tokens) const {
+  for (const TokenId id : tokens) {
+    if (id < 0 || static_cast<uint32_t>(id) >= model_.config().n_vocab) {
+      fail("token id {} is out of range: the vocabulary has ids 0 to {}", id,
+           model_.config().n_vocab - 1);
+    }
+  }
+}
+
+void Engine::check_prompt(std::span<const TokenId> prompt) const {
+  if (prompt.empty()) fail("the prompt is empty and the model has no BOS token to begin with");
+  if (prompt.size() > n_ctx_) {
+    fail("the prompt has {} tokens, the context {}; raise -c or shorten the prompt", prompt.size(),
+         n_ctx_);
+  }
+  check_tokens(prompt);
+}
+
+GenerateResult Engine::generate(Sequence& sequence, std::span<const TokenId> prompt,
+                                const GenerateParams& params,
+                                const std::function<void(std::string_view)>& on_text) const {
+  check_prompt(prompt);
+  GenerateResult result;
+  std::vector<float> logits(model_.config().n_vocab);
+
+  const auto prefill_start = Clock::now();
+  const bool complete = prefill(sequence, prompt, params.stop, logits.data(), result);
+  result.prefill_seconds = seconds_since(prefill_start);
+  if (!complete) {
+    result.finish = FinishReason::interrupted;
+    return result;
+  }
+  Sampler sampler(params.sampling);
+  for (const TokenId id : prompt) sampler.accept(id);
+  const auto decode_start = Clock::now();
+  Utf8Stream stream;
+  result.finish = decode(sequence, params, logits, sampler, result.n_generated, [&](TokenId token) {
+    const std::string text = stream.push(tokenizer_.piece(token));
+    if (!text.empty()) on_text(text);
+  });
+  if (const std::string rest = stream.finish(); !rest.empty()) on_text(rest);
+  result.decode_seconds = seconds_since(decode_start);
+  return result;
+}
+
+bool Engine::prefill(Sequence& sequence, std::span<const TokenId> prompt,
+                     const std::atomic<bool>* stop, float* logits, GenerateResult& result) const {
+  result.n_reused = static_cast<uint32_t>(reusable_prefix(sequence, prompt));
+  result.n_prompt = static_cast<uint32_t>(prompt.size()) - result.n_reused;
+  sequence.truncate(result.n_reused);
+  Sequence::AppendArgs args;
+  args.tokens = prompt.subspan(result.n_reused);
+  args.n_logit_rows = 1;
+  args.logits = logits;
+  args.stop = stop;
+  return sequence.append(args);
+}
+
+FinishReason Engine::decode(Sequence& sequence, const GenerateParams& params,
+                            std::vector<float>& logits, Sampler& sampler, uint32_t& n_generated,
+                            const std::function<void(TokenId)>& on_token) const {
+  while (params.n_predict < 0 || n_generated < params.n_predict) {
+    const TokenId token = sampler.sample(logits);
+    if (tokenizer_.is_end_of_generation(token)) return FinishReason::end_of_generation;
+    ++n_generated;
+    on_token(token);
+    if (n_generated == params.n_predict) break;  // its logits would not be used
+    if (sequence.n_free() == 0) return FinishReason::context_full;
+    Sequence::AppendArgs args;
+    args.tokens = std::span(&token, 1);
+    args.n_logit_rows = 1;
+    args.logits = logits.data();
+    args.stop = params.stop;
+    if (!sequence.append(args)) return FinishReason::interrupted;
+  }
+  return FinishReason::token_limit;
+}
+
+}  // namespace hybrid

@@ -1,0 +1,84 @@
+#pragma once
+// The library's front door: a model file in, text out.
+
+#include <atomic>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "runtime/sampler.h"
+#include "runtime/sequence.h"
+#include "runtime/tokenizer.h"
+
+namespace hybrid {
+
+struct EngineOptions {
+  std::filesystem::path model = {};
+  uint32_t n_ctx = 0;  // 0: what the model was trained for, at most 32768
+  ExpertGroups expert_groups = ExpertGroups::automatic;
+  ExecutionOptions execution = {};
+};
+
+/// Why generation ended.
+enum class FinishReason { end_of_generation, token_limit, context_full, interrupted };
+
+std::string_view name_of(FinishReason reason);
+
+struct GenerateParams {
+  SamplingParams sampling = {};
+  int64_t n_predict = -1;                   // -1: until the model ends or the context is full
+  const std::atomic<bool>* stop = nullptr;  // looked at between layers
+};
+
+struct GenerateResult {
+  FinishReason finish = FinishReason::end_of_generation;
+  uint32_t n_prompt = 0;     // tokens run through the model before the first new one
+  uint32_t n_reused = 0;     // tokens of the prompt that were in the cache already
+  uint32_t n_generated = 0;  // without an end-of-generation token
+  double prefill_seconds = 0;
+  double decode_seconds = 0;
+};
+
+class Engine {
+ public:
+  /// Opens the model and its tokenizer and checks them against each other. Throws Error.
+  explicit Engine(const EngineOptions& options);
+
+  const Model& model() const { return model_; }
+  const Tokenizer& tokenizer() const { return tokenizer_; }
+  const EngineOptions& options() const { return options_; }
+  uint32_t n_ctx() const { return n_ctx_; }
+
+  Sequence make_sequence() const { return {model_, n_ctx_, options_.execution}; }
+
+  /// Throws Error where an id is not in the vocabulary.
+  void check_tokens(std::span<const TokenId> tokens) const;
+
+  /// Throws Error where a prompt is empty, longer than the context, or not of this vocabulary.
+  void check_prompt(std::span<const TokenId> prompt) const;
+
+  /// Continues a prompt. What of it the sequence already holds is not computed again; what the
+  /// sequence holds beyond it is forgotten. Text goes to `on_text` as whole UTF-8 characters.
+  /// Throws Error as check_prompt does.
+  GenerateResult generate(Sequence& sequence, std::span<const TokenId> prompt,
+                          const GenerateParams& params,
+                          const std::function<void(std::string_view)>& on_text) const;
+
+ private:
+  /// Runs what the sequence does not hold yet; logits of the last token. False where stopped.
+  bool prefill(Sequence& sequence, std::span<const TokenId> prompt, const std::atomic<bool>* stop,
+               float* logits, GenerateResult& result) const;
+  /// Samples from `logits` and feeds the tokens back until there is a reason to finish.
+  FinishReason decode(Sequence& sequence, const GenerateParams& params, std::vector<float>& logits,
+                      Sampler& sampler, uint32_t& n_generated,
+                      const std::function<void(TokenId)>& on_token) const;
+
+  EngineOptions options_;
+  Model model_;
+  Tokenizer tokenizer_;
+  uint32_t n_ctx_;
+};
+
+}  // namespace hybrid

@@ -1,0 +1,171 @@
+#include "runtime/layer.h"
+
+#include <algorithm>
+
+#include "attention/mla_attention.h"
+#include "experts/router.h"
+#include "tensor/parallel_matmul.h"
+#include "tensor/rms_norm.h"
+#include "tensor/softmax.h"
+
+namespace hybrid {
+namespace {
+
+void norm_rows(const StepContext& step, const float* x, const std::vector<float>& weight,
+               float* y) {
+  const uint64_t n = weight.size();
+  for (uint64_t t = 0; t < step.n_tokens; ++t) {
+    rms_norm(x + t * n, weight, step.config.rms_epsilon, y + t * n);
+  }
+}
+
+void product(const StepContext& step, const TensorView& weight, const std::vector<float>& x,
+             std::vector<float>& y) {
+  matmul(weight, x.data(), y.data(), step.n_tokens, step.workers);
+}
+
+/// act.q: the queries of the normed input, rotary part rotated.
+void project_queries(const LayerWeights& w, StepContext& step) {
+  Activations& act = step.act;
+  const MlaShape& mla = step.config.mla;
+  if (mla.q_lora == 0) {
+    product(step, w.q, act.normed, act.q);
+  } else {
+    product(step, w.q_a, act.normed, act.q_latent);
+    norm_rows(step, act.q_latent.data(), w.q_a_norm, act.q_latent.data());
+    product(step, w.q_b, act.q_latent, act.q);
+  }
+  for (uint64_t i = 0; i < uint64_t{step.n_tokens} * mla.n_heads; ++i) {
+    const float* table = act.rope_table.data() + i / mla.n_heads * mla.qk_rope;
+    rotate_pairs(act.q.data() + i * mla.qk_dim() + mla.qk_nope, table, mla.qk_rope);
+  }
+}
+
+/// Computes the latent rows of the normed input and stores them in the cache.
+void store_latents(const LayerWeights& w, uint32_t layer, StepContext& step) {
+  Activations& act = step.act;
+  const MlaShape& mla = step.config.mla;
+  product(step, w.kv_a, act.normed, act.kv);
+  for (uint32_t t = 0; t < step.n_tokens; ++t) {
+    float* row = act.kv.data() + uint64_t{t} * mla.cache_row();
+    rms_norm(row, w.kv_a_norm, step.config.rms_epsilon, row);
+    rotate_pairs(row + mla.kv_lora, act.rope_table.data() + uint64_t{t} * mla.qk_rope, mla.qk_rope);
+    step.cache.store(layer, step.first_position + t, row);
+  }
+}
+
+void attend(const LayerWeights& w, uint32_t layer, StepContext& step) {
+  Activations& act = step.act;
+  MlaAttentionArgs args;
+  args.shape = step.config.mla;
+  args.kq_scale = step.config.kq_scale;
+  args.layer = layer;
+  args.first_position = step.first_position;
+  args.n_tokens = step.n_tokens;
+  args.q = act.q.data();
+  args.out = act.attention.data();
+  args.latent = act.latent.data();
+  mla_attention_absorbed(args, w.kv_up, step.cache, step.workers);
+}
+
+/// act.projected = down(silu(gate x) * up x) of the normed input.
+void gated_ffn(const FfnWeights& w, StepContext& step) {
+  Activations& act = step.act;
+  product(step, w.gate, act.normed, act.gate);
+  product(step, w.up, act.normed, act.up);
+  const uint64_t n_ff = w.gate.n_rows();
+  step.workers.parallel_for(step.n_tokens * n_ff, 4096, [&](uint64_t begin, uint64_t end) {
+    silu_mul(act.gate.data() + begin, act.up.data() + begin, end - begin);
+  });
+  product(step, w.down, act.gate, act.projected);
+}
+
+void add_projected(StepContext& step) {
+  Activations& act = step.act;
+  const uint64_t n = uint64_t{step.n_tokens} * step.config.n_embd;
+  for (uint64_t i = 0; i < n; ++i) act.hidden[i] += act.projected[i];
+}
+
+/// act.ids and act.weights: the experts of each token, by the router or as replayed.
+void route(const LayerWeights& w, uint32_t moe_layer, StepContext& step) {
+  Activations& act = step.act;
+  const MoeShape& moe = step.config.moe;
+  product(step, w.router, act.normed, act.router);
+  for (uint32_t t = 0; t < step.n_tokens; ++t) {
+    const std::span logits(act.router.data() + uint64_t{t} * moe.n_experts, moe.n_experts);
+    const std::span ids(act.ids.data() + uint64_t{t} * moe.n_used, moe.n_used);
+    const std::span weights(act.weights.data() + uint64_t{t} * moe.n_used, moe.n_used);
+    if (step.replay != nullptr) {
+      const auto chosen = step.replay->token(moe_layer, step.choice_offset + t);
+      std::copy(chosen.begin(), chosen.end(), ids.begin());
+      weigh_choice(moe, logits, ids, weights);
+    } else {
+      route_token(moe, logits, w.router_bias, ids, weights);
+    }
+    if (step.record != nullptr) {
+      const auto record = step.record->token(moe_layer, step.choice_offset + t);
+      std::copy(ids.begin(), ids.end(), record.begin());
+    }
+  }
+}
+
+/// Adds the routed experts of the normed input to act.hidden.
+void add_routed_experts(const LayerWeights& w, StepContext& step) {
+  Activations& act = step.act;
+  const MoeShape& moe = step.config.moe;
+  MoeFfnArgs args;
+  args.x = act.normed.data();
+  args.y = act.hidden.data();
+  args.n_tokens = step.n_tokens;
+  args.n_embd = step.config.n_embd;
+  args.ids = std::span(act.ids).first(uint64_t{step.n_tokens} * moe.n_used);
+  args.weights = std::span(act.weights).first(uint64_t{step.n_tokens} * moe.n_used);
+  moe_ffn(args, moe, w.experts, act.moe, step.workers);
+}
+
+}  // namespace
+
+Activations::Activations(const ModelConfig& c, uint32_t max_tokens) {
+  const uint64_t n = max_tokens;
+  const uint64_t n_ff = std::max<uint64_t>(c.n_ff_dense, uint64_t{c.moe.n_shared} * c.moe.ff_dim);
+  hidden.resize(n * c.n_embd);
+  normed.resize(n * c.n_embd);
+  q_latent.resize(n * c.mla.q_lora);
+  q.resize(n * c.mla.n_heads * c.mla.qk_dim());
+  kv.resize(n * c.mla.cache_row());
+  latent.resize(n * c.mla.n_heads * c.mla.cache_row());
+  attention.resize(n * c.mla.n_heads * c.mla.v_dim);
+  projected.resize(n * c.n_embd);
+  gate.resize(n * n_ff);
+  up.resize(n * n_ff);
+  router.resize(n * c.moe.n_experts);
+  ids.resize(n * c.moe.n_used);
+  weights.resize(n * c.moe.n_used);
+  rope_table.resize(n * c.mla.qk_rope);
+}
+
+void decoder_layer(const LayerWeights& w, uint32_t layer, StepContext& step) {
+  Activations& act = step.act;
+
+  norm_rows(step, act.hidden.data(), w.attn_norm, act.normed.data());
+  project_queries(w, step);
+  store_latents(w, layer, step);
+  attend(w, layer, step);
+  product(step, w.attn_output, act.attention, act.projected);
+  add_projected(step);
+
+  norm_rows(step, act.hidden.data(), w.ffn_norm, act.normed.data());
+  if (step.config.is_dense_layer(layer)) {
+    gated_ffn(w.dense, step);
+    add_projected(step);
+    return;
+  }
+  route(w, layer - step.config.n_dense_lead, step);
+  if (step.config.moe.n_shared > 0) {
+    gated_ffn(w.shared, step);
+    add_projected(step);
+  }
+  add_routed_experts(w, step);
+}
+
+}  // namespace hybrid

@@ -1,0 +1,50 @@
+#pragma once
+// One decoder layer on a micro-batch.
+
+#include <vector>
+
+#include "attention/kv_cache.h"
+#include "experts/moe_ffn.h"
+#include "numa/workers.h"
+#include "runtime/expert_choice.h"
+#include "runtime/weights.h"
+
+namespace hybrid {
+
+/// The buffers of a micro-batch, taken once; all [n_tokens][dim] without gaps.
+struct Activations {
+  Activations(const ModelConfig& config, uint32_t max_tokens);
+
+  std::vector<float> hidden;      // n_embd: the residual stream
+  std::vector<float> normed;      // n_embd
+  std::vector<float> q_latent;    // q_lora
+  std::vector<float> q;           // n_heads * qk_dim
+  std::vector<float> kv;          // cache_row
+  std::vector<float> latent;      // n_heads * cache_row
+  std::vector<float> attention;   // n_heads * v_dim
+  std::vector<float> projected;   // n_embd
+  std::vector<float> gate, up;    // the larger of n_ff_dense and the shared expert's dimension
+  std::vector<float> router;      // n_experts
+  std::vector<int32_t> ids;       // n_used
+  std::vector<float> weights;     // n_used
+  std::vector<float> rope_table;  // qk_rope
+  MoeFfnScratch moe;
+};
+
+/// What all layers of a step share.
+struct StepContext {
+  const ModelConfig& config;
+  KvCache& cache;
+  Activations& act;
+  Workers& workers;
+  uint32_t first_position = 0;
+  uint32_t n_tokens = 0;
+  uint32_t choice_offset = 0;            // the micro-batch's first token in the two below
+  const ExpertChoice* replay = nullptr;  // experts to use instead of the router's choice
+  ExpertChoice* record = nullptr;        // filled with the experts used
+};
+
+/// act.hidden: the layer's input, replaced by its output. act.rope_table holds the step's angles.
+void decoder_layer(const LayerWeights& w, uint32_t layer, StepContext& step);
+
+}  // namespace hybrid

@@ -1,0 +1,66 @@
+#include "runtime/model.h"
+
+#include "base/error.h"
+#include "base/text.h"
+#include "tensor/dequantize.h"
+#include "tensor/parallel_matmul.h"
+#include "tensor/rms_norm.h"
+
+namespace hybrid {
+
+Model::Model(const std::filesystem::path& path, ExpertGroups groups)
+    : file_(GgufFile::open(path)), config_(read_model_config(file_, groups)), rope_(config_.rope) {
+  std::vector<std::string> unused;
+  weights_ = bind_weights(file_, config_, unused);
+  if (!unused.empty()) {
+    config_.notes.push_back(fmt::format("{} tensors of the file are not used: {}{}", unused.size(),
+                                        printable(unused.front()),
+                                        unused.size() > 1 ? ", ..." : ""));
+  }
+}
+
+KvCache Model::make_cache(uint32_t n_ctx, DType type) const {
+  return KvCache({config_.n_layers, n_ctx, config_.mla.cache_row(), type});
+}
+
+void Model::embed(const ForwardArgs& args, Activations& act) const {
+  for (size_t t = 0; t < args.tokens.size(); ++t) {
+    HYBRID_CHECK(args.tokens[t] >= 0 && static_cast<uint32_t>(args.tokens[t]) < config_.n_vocab);
+    dequantize(weights_.token_embd.type, weights_.token_embd.row(args.tokens[t]),
+               act.hidden.data() + t * config_.n_embd, config_.n_embd);
+  }
+}
+
+bool Model::forward(const ForwardArgs& args, KvCache& cache, Activations& act,
+                    Workers& workers) const {
+  const auto n_tokens = static_cast<uint32_t>(args.tokens.size());
+  HYBRID_CHECK(uint64_t{n_tokens} * config_.n_embd <= act.hidden.size());
+  HYBRID_CHECK(args.n_logit_rows <= n_tokens);
+  embed(args, act);
+  for (uint32_t t = 0; t < n_tokens; ++t) {
+    rope_.fill_table(args.first_position + t, act.rope_table.data() + t * rope_.n_dims());
+  }
+
+  StepContext step{config_, cache, act, workers};
+  step.first_position = args.first_position;
+  step.n_tokens = n_tokens;
+  step.choice_offset = args.choice_offset;
+  step.replay = args.replay;
+  step.record = args.record;
+  for (uint32_t layer = 0; layer < config_.n_layers; ++layer) {
+    if (args.stop != nullptr && args.stop->load(std::memory_order_relaxed)) return false;
+    decoder_layer(weights_.layers[layer], layer, step);
+  }
+
+  if (args.n_logit_rows == 0) return true;
+  const uint64_t skipped = n_tokens - args.n_logit_rows;
+  for (uint64_t t = skipped; t < n_tokens; ++t) {
+    rms_norm(act.hidden.data() + t * config_.n_embd, weights_.output_norm, config_.rms_epsilon,
+             act.normed.data() + t * config_.n_embd);
+  }
+  matmul(weights_.output, act.normed.data() + skipped * config_.n_embd, args.logits,
+         args.n_logit_rows, workers);
+  return true;
+}
+
+}  // namespace hybrid

@@ -1,0 +1,49 @@
+#pragma once
+// A loaded model: tokens in, logits out.
+
+#include <atomic>
+#include <filesystem>
+#include <span>
+
+#include "numa/workers.h"
+#include "runtime/layer.h"
+#include "runtime/tokenizer.h"
+
+namespace hybrid {
+
+struct ForwardArgs {
+  std::span<const TokenId> tokens;  // one micro-batch, ids in [0, n_vocab)
+  uint32_t first_position = 0;      // of tokens[0]; the cache holds all positions before it
+  uint32_t n_logit_rows = 0;        // logits are wanted for this many tokens at the end
+  float* logits = nullptr;          // [n_logit_rows][n_vocab]
+  uint32_t choice_offset = 0;       // of tokens[0] in the two below
+  const ExpertChoice* replay = nullptr;
+  ExpertChoice* record = nullptr;
+  const std::atomic<bool>* stop = nullptr;  // looked at between layers
+};
+
+class Model {
+ public:
+  /// Opens and checks the file; maps it, reads no weight. Throws Error.
+  Model(const std::filesystem::path& path, ExpertGroups groups);
+
+  const ModelConfig& config() const { return config_; }
+  const GgufFile& file() const { return file_; }
+  const ModelWeights& weights() const { return weights_; }
+
+  KvCache make_cache(uint32_t n_ctx, DType type) const;
+
+  /// One pass over all layers. False where `stop` ended it early; the cache rows of this
+  /// micro-batch are then undefined.
+  bool forward(const ForwardArgs& args, KvCache& cache, Activations& act, Workers& workers) const;
+
+ private:
+  void embed(const ForwardArgs& args, Activations& act) const;
+
+  GgufFile file_;
+  ModelConfig config_;
+  ModelWeights weights_;
+  Rope rope_;
+};
+
+}  // namespace hybrid

@@ -1,0 +1,47 @@
+#pragma once
+// Option values: from the command line, a config file, or the table's defaults.
+
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/option_table.h"
+
+namespace hybrid {
+
+class Options {
+ public:
+  explicit Options(std::string_view command) : command_(command) {}
+
+  const std::string& command() const { return command_; }
+
+  /// Checks and keeps a value. `source` ("command line", a file) stands in errors; `typed` is the
+  /// name as the user wrote it. Throws UsageError for a value that is invalid or not available.
+  void set(const OptionSpec& spec, std::string value, std::string_view typed);
+
+  bool is_set(std::string_view name) const { return values_.contains(std::string(name)); }
+
+  // The value, or the table's default; find_* gives nothing where neither is there.
+  std::optional<std::string> find(std::string_view name) const;
+  std::string get(std::string_view name) const;  // throws UsageError: the option is needed
+  int64_t get_integer(std::string_view name) const;
+  std::optional<int64_t> find_integer(std::string_view name) const;
+  double get_number(std::string_view name) const;
+  bool get_toggle(std::string_view name) const;
+
+ private:
+  std::string command_;
+  std::map<std::string, std::vector<std::string>, std::less<>> values_;
+};
+
+/// Parses what follows the program's name: COMMAND and its options, in any order of options. Words
+/// with one dash are whole words (-ngl 99); --name=value works too. A config file named by --config
+/// is read here; the command line wins over it. Throws UsageError (and Error for the config file).
+Options parse_command_line(const std::vector<std::string>& words);
+
+/// Puts a JSON config's values behind those already set. Throws Error naming file and key.
+void apply_config_file(const std::string& path, Options& options);
+
+}  // namespace hybrid

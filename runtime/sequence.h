@@ -1,0 +1,57 @@
+#pragma once
+// One sequence of tokens and its place in the cache.
+
+#include <atomic>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "runtime/model.h"
+
+namespace hybrid {
+
+struct ExecutionOptions {
+  uint32_t n_batch = 2048;
+  uint32_t n_ubatch = 512;
+  int n_threads = 1;        // for single tokens
+  int n_threads_batch = 1;  // for more than one
+  DType cache_type = DType::f16;
+};
+
+class Sequence {
+ public:
+  /// Takes the memory for n_ctx positions and for the micro-batch. The model must outlive it.
+  Sequence(const Model& model, uint32_t n_ctx, const ExecutionOptions& options);
+
+  uint32_t n_ctx() const { return n_ctx_; }
+  uint32_t n_free() const { return n_ctx_ - static_cast<uint32_t>(tokens_.size()); }
+  const std::vector<TokenId>& tokens() const { return tokens_; }
+
+  struct AppendArgs {
+    std::span<const TokenId> tokens;  // at most n_free()
+    uint32_t n_logit_rows = 0;        // logits are wanted for this many tokens at the end
+    float* logits = nullptr;          // [n_logit_rows][n_vocab]
+    uint32_t choice_offset = 0;       // of tokens[0] in the two below
+    const ExpertChoice* replay = nullptr;
+    ExpertChoice* record = nullptr;
+    const std::atomic<bool>* stop = nullptr;
+  };
+  /// Runs the tokens through the model, in micro-batches, and keeps them. False where `stop` ended
+  /// it; the micro-batches that were complete are kept.
+  bool append(const AppendArgs& args);
+
+  /// Forgets all but the first n tokens.
+  void truncate(size_t n);
+
+ private:
+  const Model& model_;
+  uint32_t n_ctx_;
+  uint32_t n_ubatch_;
+  KvCache cache_;
+  Activations act_;
+  Workers decode_workers_;
+  std::optional<Workers> batch_workers_;  // where their number differs
+  std::vector<TokenId> tokens_;
+};
+
+}  // namespace hybrid

@@ -1,0 +1,48 @@
+#pragma once
+// The tensors of a model, found by name and checked for shape. Views into the mapped file; the
+// small vectors (norms, biases) are kept as floats.
+
+#include <vector>
+
+#include "runtime/model_config.h"
+
+namespace hybrid {
+
+/// A gated feed-forward net: down(silu(gate x) * up x).
+struct FfnWeights {
+  TensorView gate;  // {n_embd, n_ff}
+  TensorView up;    // {n_embd, n_ff}
+  TensorView down;  // {n_ff, n_embd}
+};
+
+struct LayerWeights {
+  std::vector<float> attn_norm;  // [n_embd]
+  TensorView q;                  // {n_embd, n_heads * qk_dim}; empty with q_lora
+  TensorView q_a;                // {n_embd, q_lora}
+  std::vector<float> q_a_norm;   // [q_lora]
+  TensorView q_b;                // {q_lora, n_heads * qk_dim}
+  TensorView kv_a;               // {n_embd, kv_lora + qk_rope}
+  std::vector<float> kv_a_norm;  // [kv_lora]
+  MlaUpProjection kv_up;
+  TensorView attn_output;          // {n_heads * v_dim, n_embd}
+  std::vector<float> ffn_norm;     // [n_embd]
+  FfnWeights dense;                // leading dense layers
+  TensorView router;               // {n_embd, n_experts}; empty in dense layers
+  std::vector<float> router_bias;  // [n_experts] or empty
+  ExpertWeights experts;
+  FfnWeights shared;  // empty without shared experts
+};
+
+struct ModelWeights {
+  TensorView token_embd;           // {n_embd, n_vocab}
+  std::vector<float> output_norm;  // [n_embd]
+  TensorView output;               // {n_embd, n_vocab}
+  std::vector<LayerWeights> layers;
+};
+
+/// Throws Error for a tensor that is missing or has another shape than the metadata implies. A
+/// tensor of the file that the model has no use for is named in `unused`.
+ModelWeights bind_weights(const GgufFile& file, const ModelConfig& config,
+                          std::vector<std::string>& unused);
+
+}  // namespace hybrid

@@ -1,0 +1,32 @@
+#pragma once
+// A file mapped read-only into memory. Nothing is read until it is touched.
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+
+namespace hybrid {
+
+/// The mapping has the size that the file had when it was opened. A file that another process cuts
+/// short afterwards ends the program (SIGBUS) where the missing pages are touched.
+class MappedFile {
+ public:
+  /// Throws Error where there is no such file, it is not a regular file, or it cannot be mapped.
+  static MappedFile open(const std::filesystem::path& path);
+
+  MappedFile() = default;
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  ~MappedFile();
+
+  std::span<const std::byte> bytes() const { return bytes_; }
+  uint64_t n_bytes() const { return bytes_.size(); }
+
+ private:
+  explicit MappedFile(std::span<const std::byte> bytes) : bytes_(bytes) {}
+
+  std::span<const std::byte> bytes_;
+};
+
+}  // namespace hybrid

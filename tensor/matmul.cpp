@@ -1,0 +1,20 @@
+#include "tensor/matmul.h"
+
+#include "base/error.h"
+
+namespace hybrid {
+
+void matmul_rows(const MatmulArgs& args, uint64_t row_begin, uint64_t row_end) {
+  const TensorView& weight = args.weight;
+  HYBRID_CHECK(weight.ne[2] == 1 && weight.ne[3] == 1);
+  HYBRID_CHECK(weight.n_cols() > 0 && weight.n_cols() % info_of(weight.type).block_size == 0);
+  HYBRID_CHECK(weight.data.size() >= weight.n_rows() * weight.row_bytes());
+  HYBRID_CHECK(row_begin <= row_end && row_end <= weight.n_rows());
+  if (args.n_tokens == 0 || row_begin == row_end) return;
+  HYBRID_CHECK(args.x != nullptr && args.y != nullptr);
+  HYBRID_CHECK(args.n_tokens == 1 || args.x_stride >= weight.n_cols());
+  HYBRID_CHECK(args.n_tokens == 1 || args.y_stride >= weight.n_rows());
+  scalar::matmul_rows(args, row_begin, row_end);
+}
+
+}  // namespace hybrid

@@ -1,0 +1,38 @@
+#pragma once
+// Matrix product with a weight in any type of the files: the base that every other kernel is
+// compared with, and what runs where no faster one exists.
+
+#include <cstdint>
+
+#include "tensor/tensor_view.h"
+
+namespace hybrid {
+
+/// y[t][r] = sum over c of weight[r][c] * x[t][c], for t < n_tokens.
+struct MatmulArgs {
+  TensorView weight;      // 2D: ne = {n_cols, n_rows}; its bytes may lie at any address
+  const float* x;         // n_tokens rows of n_cols
+  uint64_t x_stride;      // floats from one token's row to the next, at least n_cols
+  float* y;               // n_tokens rows of n_rows; must not overlap x or the weight
+  uint64_t y_stride;      // floats from one token's row to the next, at least n_rows
+  uint64_t n_tokens = 0;  // 0 is fine: nothing is written
+};
+
+/// Writes y[t][r] for r in [row_begin, row_end) only, so that rows can be shared out over workers.
+///
+/// Weights are decoded exactly and sums are taken in float in the order of dot_f32 (vector_ops.h).
+/// y[t][r] is therefore the same bit for bit whatever n_tokens, the split into rows and the
+/// threads. The rows' bytes are read once for each block of tokens (512 KiB of x, at least 16
+/// tokens). Each thread keeps a buffer of kMatmulRowGroup decoded rows, which grows to the longest
+/// row it has met. Throws Error where shapes do not agree.
+void matmul_rows(const MatmulArgs& args, uint64_t row_begin, uint64_t row_end);
+
+/// Rows that are decoded together.
+inline constexpr uint64_t kMatmulRowGroup = 8;
+
+namespace scalar {
+/// The body of matmul_rows, in portable C++; the arguments have been checked.
+void matmul_rows(const MatmulArgs& args, uint64_t row_begin, uint64_t row_end);
+}  // namespace scalar
+
+}  // namespace hybrid

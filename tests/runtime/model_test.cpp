@@ -1,0 +1,193 @@
+// The whole model in-process: every file layout gives the same logits, whatever the micro-batch and
+// the threads; damaged files end in an Error.
+
+#include "runtime/model.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <random>
+#include <vector>
+
+#include "runtime/engine.h"
+#include "tests/support/expect_error.h"
+#include "tests/support/temp_dir.h"
+#include "tests/support/tiny_model.h"
+
+using namespace hybrid;
+using namespace hybrid::test;
+using Kv = TinyModelOptions::Kv;
+
+namespace {
+
+const std::vector<TokenId> kTokens{0, 74, 103, 110, 110, 113, 34, 89, 17, 200, 66, 5};
+
+struct Pass {
+  std::vector<float> logits;
+  ExpertChoice choice;
+};
+
+Pass pass_of_file(const std::filesystem::path& path, ExecutionOptions execution = {},
+                  ExpertGroups groups = ExpertGroups::automatic) {
+  if (execution.cache_type == DType::f16) execution.cache_type = DType::f32;
+  const Model model(path, groups);
+  const auto n = static_cast<uint32_t>(kTokens.size());
+  Sequence sequence(model, n, execution);
+  Pass pass{std::vector<float>(uint64_t{n} * model.config().n_vocab),
+            ExpertChoice(model.config().n_moe_layers(), n, model.config().moe.n_used)};
+  Sequence::AppendArgs args;
+  args.tokens = kTokens;
+  args.n_logit_rows = n;
+  args.logits = pass.logits.data();
+  args.record = &pass.choice;
+  REQUIRE(sequence.append(args));
+  return pass;
+}
+
+Pass pass_of(const TinyModelOptions& options, ExecutionOptions execution = {},
+             ExpertGroups groups = ExpertGroups::automatic) {
+  const TempDir dir;
+  return pass_of_file(dir.write("tiny.gguf", tiny_model(options).bytes()), execution, groups);
+}
+
+double relative_error(const std::vector<float>& a, const std::vector<float>& b) {
+  REQUIRE(a.size() == b.size());
+  double difference = 0, norm = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    difference += (a[i] - b[i]) * static_cast<double>(a[i] - b[i]);
+    norm += b[i] * static_cast<double>(b[i]);
+  }
+  return std::sqrt(difference / norm);
+}
+
+}  // namespace
+
+TEST_CASE("the three layouts of the latent's up-projection are one model") {
+  for (const uint32_t q_lora : {0u, 24u}) {
+    const Pass merged = pass_of({.q_lora = q_lora});
+    const Pass split_2d = pass_of({.q_lora = q_lora, .kv = Kv::split_2d});
+    const Pass split_3d = pass_of({.q_lora = q_lora, .kv = Kv::split_3d, .newer_metadata = true});
+    CHECK(std::isfinite(merged.logits[0]));
+    CHECK(relative_error(split_2d.logits, merged.logits) < 1e-6);
+    CHECK(split_3d.logits == split_2d.logits);
+  }
+}
+
+TEST_CASE("merged gate and up are the same as separate ones") {
+  CHECK(pass_of({.merged_gate_up = true}).logits == pass_of({}).logits);
+}
+
+TEST_CASE("newer metadata without the *_mla keys: head sizes come from the tensors") {
+  const TempDir dir;
+  GgufBuilder gguf = tiny_model({.kv = Kv::split_3d, .newer_metadata = true});
+  std::string bytes = gguf.bytes();
+  for (const std::string key :
+       {"deepseek2.attention.key_length_mla", "deepseek2.attention.value_length_mla"}) {
+    bytes[bytes.find(key) + key.size() - 1] = '_';  // an unknown key now
+  }
+  CHECK(pass_of_file(dir.write("m.gguf", bytes)).logits == pass_of({.kv = Kv::split_3d}).logits);
+}
+
+TEST_CASE("micro-batch and threads do not change a bit") {
+  const Pass whole = pass_of({.q_lora = 24});
+  for (const uint32_t n_ubatch : {1u, 2u, 5u, 12u}) {
+    for (const int n_threads : {1, 2, 3}) {
+      const Pass other =
+          pass_of({.q_lora = 24},
+                  {.n_ubatch = n_ubatch, .n_threads = n_threads, .n_threads_batch = n_threads + 1});
+      CHECK(other.logits == whole.logits);
+      CHECK(other.choice.ids == whole.choice.ids);
+    }
+  }
+}
+
+TEST_CASE("groups, gating and selection bias each change the routing") {
+  const Pass plain = pass_of({});
+  const Pass grouped = pass_of({.n_groups = 4, .n_groups_used = 2});
+  CHECK(plain.choice.ids != grouped.choice.ids);
+  CHECK(pass_of({.n_groups = 4, .n_groups_used = 2}, {}, ExpertGroups::off).logits == plain.logits);
+  CHECK(pass_of({.gating = 2}).logits != plain.logits);
+  CHECK(pass_of({.selection_bias = true}).choice.ids != plain.choice.ids);
+}
+
+TEST_CASE("what the file leaves open is decided and told") {
+  const TempDir dir;
+  const auto config_of = [&](const TinyModelOptions& options, ExpertGroups groups) {
+    return Model(dir.write("m.gguf", tiny_model(options).bytes()), groups).config();
+  };
+  const auto automatic = ExpertGroups::automatic;
+  CHECK(config_of({.gating = 0}, automatic).moe.gating == Gating::softmax);
+  CHECK(config_of({.selection_bias = true, .gating = 0}, automatic).moe.gating == Gating::sigmoid);
+  const auto v3 = config_of({.gating = 2, .n_groups = 4, .n_groups_used = 2}, automatic);
+  CHECK(v3.moe.group_rule == GroupRule::top2_sum);
+  const auto v2 = config_of({.n_groups = 4, .n_groups_used = 2}, automatic);
+  CHECK(v2.moe.group_rule == GroupRule::max);
+  CHECK(v2.notes.at(0).find("best one (from the file)") != std::string::npos);
+  const auto forced = config_of({.gating = 2}, ExpertGroups::on);
+  CHECK(forced.moe.n_groups == 8);
+  CHECK(forced.moe.n_groups_used == 4);
+  const auto forced_v2 = config_of({}, ExpertGroups::on);
+  CHECK(forced_v2.moe.n_groups_used == 3);
+  CHECK(forced_v2.moe.group_rule == GroupRule::max);
+}
+
+TEST_CASE("the attention scale follows YaRN's numbers") {
+  const TempDir dir;
+  const Model model(dir.write("m.gguf", tiny_model().bytes()), ExpertGroups::automatic);
+  const double mscale = 1 + 0.1 * std::log(4.0);
+  CHECK(model.config().kq_scale ==
+        doctest::Approx(mscale * mscale / std::sqrt(kTinyNope + kTinyRope)));
+}
+
+TEST_CASE("a model that is not whole is refused by name") {
+  const TempDir dir;
+  const auto error = [&](const TinyModelOptions& options) {
+    const auto path = dir.write("m.gguf", tiny_model(options).bytes());
+    return error_of([&] { Model(path, ExpertGroups::automatic); });
+  };
+  for (const std::string name :
+       {"token_embd.weight", "output.weight", "output_norm.weight", "blk.0.attn_norm.weight",
+        "blk.1.attn_q.weight", "blk.2.attn_kv_a_mqa.weight", "blk.1.attn_kv_b.weight",
+        "blk.0.ffn_down.weight", "blk.2.ffn_gate_inp.weight", "blk.1.ffn_up_exps.weight",
+        "blk.2.ffn_down_shexp.weight"}) {
+    CAPTURE(name);
+    const std::string missing = error({.leave_out = name});
+    CHECK(missing.find("'" + name + "' is missing") != std::string::npos);
+    if (name == "token_embd.weight") continue;  // its rows are the size of the vocabulary
+    const std::string misshapen = error({.misshape = name});
+    CHECK(misshapen.find("'" + name + "': expected shape") != std::string::npos);
+  }
+  CHECK(error({.architecture = "llama"}).find("architecture 'llama' is not supported") !=
+        std::string::npos);
+  CHECK(error({.n_groups = 3, .n_groups_used = 2}).find("cannot be routed") != std::string::npos);
+  CHECK(error({.gating = 3}).find("expected 1 (softmax) or 2 (sigmoid), found 3") !=
+        std::string::npos);
+}
+
+TEST_CASE("10,000 flipped bits end in text or in an Error, never in a crash") {
+  const TempDir dir;
+  const std::string good = tiny_model({.n_layers = 2, .selection_bias = true, .gating = 2}).bytes();
+  std::mt19937 random(7);
+  // Half of the flips in the header, where they do the most harm.
+  const size_t header = good.find("output_norm.weight") + 200;
+  int n_refused = 0;
+  for (int i = 0; i < 10000; ++i) {
+    std::string bytes = good;
+    const size_t at = random() % (i % 2 == 0 ? header : bytes.size());
+    bytes[at] = static_cast<char>(bytes[at] ^ (1 << random() % 8));
+    const auto path = dir.write("m.gguf", bytes);
+    try {
+      EngineOptions options;
+      options.model = path;
+      options.n_ctx = 4;
+      const Engine engine(options);
+      Sequence sequence = engine.make_sequence();
+      engine.generate(sequence, std::vector<TokenId>{0, 70}, {.n_predict = 1},
+                      [](std::string_view) {});
+    } catch (const Error&) {
+      ++n_refused;
+    }
+  }
+  CHECK(n_refused > 1000);
+  CHECK(n_refused < 9000);
+}

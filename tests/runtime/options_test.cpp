@@ -1,0 +1,125 @@
+#include "runtime/options.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <set>
+
+#include "base/text.h"
+#include "tests/support/expect_error.h"
+#include "tests/support/temp_dir.h"
+
+using namespace hybrid;
+using namespace hybrid::test;
+
+namespace {
+
+Options parse(const std::string& line) { return parse_command_line(split(line, ' ')); }
+
+std::string error(const std::string& line) {
+  return error_of([&] { parse(line); });
+}
+
+/// The error for a config file with this text, or "" where it is taken.
+std::string config_error(const std::string& json) {
+  const TempDir dir;
+  const std::string path = dir.write("c.json", json).string();
+  const std::string message = error_of([&] {
+    parse_command_line({"run", "-p", "x", "--config", path});
+  });
+  return message.empty() ? "" : message.substr(message.find("c.json") + 8);
+}
+
+}  // namespace
+
+TEST_CASE("single-dash words, long names, = and bare toggles") {
+  const Options o =
+      parse("run -m a.gguf -ub 64 --temp=0.5 -n -1 -fmoe -t 3 -fa 0 -mla 2 --demo off");
+  CHECK(o.get("model") == "a.gguf");
+  CHECK(o.get_integer("ubatch-size") == 64);
+  CHECK(o.get_number("temp") == 0.5);
+  CHECK(o.get_integer("n-predict") == -1);
+  CHECK(o.get_toggle("fused-moe"));
+  CHECK(o.get_integer("threads") == 3);
+  CHECK_FALSE(o.get_toggle("demo"));
+  CHECK(o.get_integer("top-k") == 40);  // a default
+  CHECK(parse("run --demo -p x").get("prompt") == "x");
+}
+
+TEST_CASE("a wrong command line is a UsageError that helps") {
+  CHECK_THROWS_AS(parse("run --tempp 1"), UsageError);
+  CHECK(error("run --tempp 1") == "unknown option '--tempp'; did you mean --temp?");
+  CHECK(error("rum -p x") == "unknown command 'rum'; did you mean run?");
+  CHECK(error("run -ub x") == "-ub: expected a whole number from 1 to 1073741824, found 'x'");
+  CHECK(error("run -ub 0").starts_with("-ub: expected a whole number from 1"));
+  CHECK(error("run -ub 99999999999999999999").starts_with("-ub: expected"));
+  CHECK(error("run -n -2").starts_with("-n: expected a whole number from -1"));
+  CHECK(error("run --temp nan").starts_with("--temp: expected a number"));
+  CHECK(error("run -n") == "-n needs a value (N)");
+  CHECK(error("run -ctk q5") == "-ctk: expected f32, f16, q8_0, found 'q5'");
+  CHECK(error("run -p a -p b") == "-p is given twice: 'a' and 'b'");
+  CHECK(error("run text") == "unexpected word 'text'; options begin with a dash");
+  CHECK(error("inspect -t 2").starts_with("-t has no meaning for `inspect`; it belongs to: run"));
+  CHECK(error("run --demo=maybe") == "--demo: expected 0, 1, on or off, found 'maybe'");
+}
+
+TEST_CASE("what this version lacks is refused, never ignored") {
+  CHECK(error("run -mla 3") == "-mla 3 is not in this version yet; it has: 2");
+  CHECK(error("run -mla 4") == "-mla: expected 0, 1, 2, 3, found '4'");
+  CHECK(error("run -fa 1") == "-fa 1 is not in this version yet; it has: 0");
+  CHECK(error("run -ngl 99") == "-ngl 99 is not in this version yet; it has: 0");
+  CHECK(error("run -ot exps=CPU") == "-ot is not in this version yet; leave it out");
+  CHECK(error("run --isa amx") == "--isa amx is not in this version yet; it has: scalar");
+  CHECK(error("bench") == "the command `bench` is not in this version yet");
+  CHECK(error("run --mlock").find("--mlock has no meaning here: ") == 0);
+}
+
+TEST_CASE("the table holds together") {
+  std::set<std::string> names;
+  for (const OptionSpec& o : option_table()) {
+    CAPTURE(o.name);
+    CHECK(names.insert(std::string(o.name)).second);
+    if (!o.short_name.empty()) CHECK(names.insert(std::string(o.short_name)).second);
+    CHECK_FALSE(o.help.empty());
+    CHECK_FALSE(foreign_flag_advice(display_name(o)).has_value());
+    for (const std::string& command : split(o.commands, ' ')) {
+      CHECK((command == "*" || find_command(command) != nullptr));
+    }
+    // A default must be something the option takes.
+    if (!o.default_value.empty()) {
+      const std::string command = split(o.commands, ' ')[0];
+      Options options(command == "*" ? "run" : command);
+      CHECK_NOTHROW(options.set(o, std::string(o.default_value), o.name));
+    }
+    CHECK(help_text().find("--" + std::string(o.name)) != std::string::npos);
+  }
+}
+
+TEST_CASE("a config fills in what the command line leaves open") {
+  const TempDir dir;
+  const std::string path = dir.write("c.json", R"({
+        // comments are fine
+        "model": "from-config.gguf", "temp": 0, "ubatch-size": 32, "fused-moe": true, "mla": 2,
+        "ctx": 64
+      })")
+                               .string();
+  const Options o = parse_command_line({"run", "-p", "x", "--config", path, "-ub", "8"});
+  CHECK(o.get("model") == "from-config.gguf");
+  CHECK(o.get_number("temp") == 0);
+  CHECK(o.get_integer("ubatch-size") == 8);
+}
+
+TEST_CASE("a wrong config is an Error with file, place and the nearest name") {
+  CHECK(config_error(R"({"tmep": 1})") == R"(unknown key "tmep"; did you mean "temp"?)");
+  CHECK(config_error("{\n  \"temp\": ,\n}") == "line 2, column 11: not valid JSON");
+  CHECK(config_error(R"({"temp": "hot"})") == R"(key "temp": expected a number, found "hot")");
+  CHECK(config_error(R"({"ubatch-size": 1.5})")
+            .starts_with(R"(key "ubatch-size": expected a whole)"));
+  CHECK(config_error(R"({"demo": 1})") == R"(key "demo": expected true or false, found 1)");
+  CHECK(config_error(R"({"model": 7})") == R"(key "model": expected a string, found 7)");
+  CHECK(config_error(R"({"mla": 3})").find("is not in this version yet") != std::string::npos);
+  CHECK(config_error("[1]") == "expected a JSON object");
+  CHECK(config_error("").find("not valid JSON") != std::string::npos);
+  CHECK(error("run -p x --config /nonexistent/c.json") ==
+        "/nonexistent/c.json: cannot read the config file");
+}
