@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/half.h"
 #include "base/units.h"
+#include "tensor/dequantize.h"
 
 namespace hybrid {
 
@@ -24,7 +25,14 @@ KvCache::KvCache(const Shape& shape) : shape_(shape), data_(nullptr, Unmap{0}) {
   data_ = {static_cast<std::byte*>(p), Unmap{n}};
 }
 
-uint64_t KvCache::n_bytes() const { return uint64_t{shape_.n_layers} * shape_.n_ctx * row_bytes(); }
+uint64_t KvCache::n_bytes() const {
+  uint64_t n = 0;
+  if (!checked_mul(uint64_t{shape_.n_layers} * shape_.n_ctx, row_bytes(), n)) {
+    fail("a KV cache of {} layers, {} tokens and {} bytes a row is beyond any memory",
+         shape_.n_layers, shape_.n_ctx, row_bytes());
+  }
+  return n;
+}
 
 const std::byte* KvCache::rows(uint32_t layer) const {
   return data_.get() + uint64_t{layer} * shape_.n_ctx * row_bytes();
@@ -45,8 +53,7 @@ const float* load_cache_row(const KvCache& cache, uint32_t layer, uint32_t posit
                             float* scratch) {
   const std::byte* row = cache.rows(layer) + position * cache.row_bytes();
   if (cache.shape().type == DType::f32) return reinterpret_cast<const float*>(row);
-  const auto* half = reinterpret_cast<const f16_t*>(row);
-  for (uint32_t i = 0; i < cache.shape().row_dim; ++i) scratch[i] = f16_to_f32(half[i]);
+  dequantize(DType::f16, row, scratch, cache.shape().row_dim);
   return scratch;
 }
 

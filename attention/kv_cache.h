@@ -27,7 +27,7 @@ class KvCache {
   explicit KvCache(const Shape& shape);
 
   const Shape& shape() const { return shape_; }
-  uint64_t n_bytes() const;
+  uint64_t n_bytes() const;  // throws Error where the number does not fit 64 bits
 
   /// Writes one row, converting from float.
   void store(uint32_t layer, uint32_t position, const float* row);
@@ -45,7 +45,8 @@ class KvCache {
   std::unique_ptr<std::byte, Unmap> data_;
 };
 
-/// Row `position` of `rows` as floats: the row itself for f32, else converted into `scratch`.
+/// The row of a layer and position as floats: the row itself for f32, else converted into
+/// `scratch`.
 const float* load_cache_row(const KvCache& cache, uint32_t layer, uint32_t position,
                             float* scratch);
 

@@ -21,7 +21,8 @@ const float* decode_rows(const TensorView& matrix, uint64_t first, uint64_t n) {
 
 /// latent[t][h][0:kv_lora] = W_h^T q_nope for all tokens of one head; the rope part is copied
 /// behind.
-void absorb_query_head(const MlaAttentionArgs& args, const MlaUpProjection& up, uint32_t head) {
+void absorb_query_head(const MlaAttentionArgs& args, const MlaUpProjection& up,
+                       const VectorOps& ops, uint32_t head) {
   const MlaShape& s = args.shape;
   const float* rows = up.is_split()
                           ? decode_rows(up.k_b, uint64_t{head} * s.kv_lora, s.kv_lora)
@@ -32,12 +33,12 @@ void absorb_query_head(const MlaAttentionArgs& args, const MlaUpProjection& up, 
     float* out = args.latent + slot * s.cache_row();
     if (up.is_split()) {
       for (uint32_t j = 0; j < s.kv_lora; ++j) {
-        out[j] = dot_f32(rows + uint64_t{j} * s.qk_nope, q, s.qk_nope);
+        out[j] = ops.dot(rows + uint64_t{j} * s.qk_nope, q, s.qk_nope);
       }
     } else {
       std::fill_n(out, s.kv_lora, 0.0f);
       for (uint32_t i = 0; i < s.qk_nope; ++i) {
-        axpy_f32(q[i], rows + uint64_t{i} * s.kv_lora, out, s.kv_lora);
+        ops.axpy(q[i], rows + uint64_t{i} * s.kv_lora, out, s.kv_lora);
       }
     }
     std::copy_n(q + s.qk_nope, s.qk_rope, out + s.kv_lora);
@@ -45,7 +46,8 @@ void absorb_query_head(const MlaAttentionArgs& args, const MlaUpProjection& up, 
 }
 
 /// Replaces one absorbed query row by the attention-weighted sum of the latents before it.
-void attend(const MlaAttentionArgs& args, const KvCache& cache, uint32_t token, uint32_t head) {
+void attend(const MlaAttentionArgs& args, const KvCache& cache, const VectorOps& ops,
+            uint32_t token, uint32_t head) {
   const MlaShape& s = args.shape;
   const uint32_t n_kv = args.first_position + token + 1;
   thread_local std::vector<float> scores, row_buffer;
@@ -54,18 +56,19 @@ void attend(const MlaAttentionArgs& args, const KvCache& cache, uint32_t token, 
   float* query = args.latent + (uint64_t{token} * s.n_heads + head) * s.cache_row();
   for (uint32_t p = 0; p < n_kv; ++p) {
     const float* row = load_cache_row(cache, args.layer, p, row_buffer.data());
-    scores[p] = args.kq_scale * dot_f32(query, row, s.cache_row());
+    scores[p] = args.kq_scale * ops.dot(query, row, s.cache_row());
   }
   softmax(scores.data(), n_kv);
   std::fill_n(query, s.kv_lora, 0.0f);
   for (uint32_t p = 0; p < n_kv; ++p) {
     const float* row = load_cache_row(cache, args.layer, p, row_buffer.data());
-    axpy_f32(scores[p], row, query, s.kv_lora);
+    ops.axpy(scores[p], row, query, s.kv_lora);
   }
 }
 
 /// out[t][h] = V_h latent[t][h] for all tokens of one head.
-void project_values_head(const MlaAttentionArgs& args, const MlaUpProjection& up, uint32_t head) {
+void project_values_head(const MlaAttentionArgs& args, const MlaUpProjection& up,
+                         const VectorOps& ops, uint32_t head) {
   const MlaShape& s = args.shape;
   const float* rows =
       up.is_split()
@@ -76,7 +79,7 @@ void project_values_head(const MlaAttentionArgs& args, const MlaUpProjection& up
     const float* latent = args.latent + slot * s.cache_row();
     float* out = args.out + slot * s.v_dim;
     for (uint32_t i = 0; i < s.v_dim; ++i) {
-      out[i] = dot_f32(rows + uint64_t{i} * s.kv_lora, latent, s.kv_lora);
+      out[i] = ops.dot(rows + uint64_t{i} * s.kv_lora, latent, s.kv_lora);
     }
   }
 }
@@ -86,20 +89,23 @@ void project_values_head(const MlaAttentionArgs& args, const MlaUpProjection& up
 void mla_attention_absorbed(const MlaAttentionArgs& args, const MlaUpProjection& up,
                             const KvCache& cache, Workers& workers) {
   const MlaShape& s = args.shape;
+  const VectorOps ops = vector_ops();
   HYBRID_CHECK(cache.shape().row_dim == s.cache_row());
   HYBRID_CHECK(args.first_position + uint64_t{args.n_tokens} <= cache.shape().n_ctx);
 
   workers.parallel_for(s.n_heads, 1, [&](uint64_t begin, uint64_t end) {
-    for (uint64_t h = begin; h < end; ++h) absorb_query_head(args, up, static_cast<uint32_t>(h));
+    for (uint64_t h = begin; h < end; ++h)
+      absorb_query_head(args, up, ops, static_cast<uint32_t>(h));
   });
   workers.parallel_for(uint64_t{args.n_tokens} * s.n_heads, 1, [&](uint64_t begin, uint64_t end) {
     for (uint64_t i = begin; i < end; ++i) {
-      attend(args, cache, static_cast<uint32_t>(i / s.n_heads),
+      attend(args, cache, ops, static_cast<uint32_t>(i / s.n_heads),
              static_cast<uint32_t>(i % s.n_heads));
     }
   });
   workers.parallel_for(s.n_heads, 1, [&](uint64_t begin, uint64_t end) {
-    for (uint64_t h = begin; h < end; ++h) project_values_head(args, up, static_cast<uint32_t>(h));
+    for (uint64_t h = begin; h < end; ++h)
+      project_values_head(args, up, ops, static_cast<uint32_t>(h));
   });
 }
 

@@ -3,6 +3,15 @@
 #include "base/utf8.h"
 
 namespace hybrid {
+namespace {
+
+/// Control characters, and those that reorder the text around them: a terminal would obey both.
+bool is_dangerous(char32_t c) {
+  return c < 0x20 || (c >= 0x7f && c <= 0x9f) || c == 0x200e || c == 0x200f ||
+         (c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
+}
+
+}  // namespace
 
 std::string printable(std::string_view text, size_t max_bytes) {
   std::string out;
@@ -10,10 +19,11 @@ std::string printable(std::string_view text, size_t max_bytes) {
   while (at < text.size()) {
     if (out.size() >= max_bytes) return out + "...";
     const Utf8Char c = decode_utf8(text.substr(at));
-    const auto byte = static_cast<unsigned char>(text[at]);
-    if (!c.valid || byte < 0x20 || byte == 0x7f) {
-      out += fmt::format("\\x{:02x}", byte);
-      at += 1;
+    if (!c.valid || is_dangerous(c.code_point)) {
+      for (size_t i = 0; i < c.length; ++i) {
+        out += fmt::format("\\x{:02x}", static_cast<unsigned char>(text[at + i]));
+      }
+      at += c.length;
     } else {
       out += text.substr(at, c.length);
       at += c.length;

@@ -36,7 +36,8 @@ template <class... Args>
 }
 
 /// Shortens and escapes a string that came from a file, so that it can stand in a one-line message:
-/// control bytes and invalid UTF-8 become \xNN, and what is longer than `max_bytes` ends in "...".
+/// control characters, bidirectional overrides and invalid UTF-8 become \xNN, and what is longer
+/// than `max_bytes` ends in "...".
 std::string printable(std::string_view text, size_t max_bytes = 80);
 
 namespace internal {

@@ -25,8 +25,13 @@ struct MoeFfnArgs {
   std::span<const float> weights;  // [n_tokens][n_used]
 };
 
-/// Buffers kept between calls, so that a decode step allocates nothing.
+/// The large buffers, kept between calls.
 struct MoeFfnScratch {
+  /// Takes what n_tokens need.
+  void reserve(const MoeShape& shape, uint64_t n_embd, uint64_t n_tokens);
+  /// Bytes that reserve() takes.
+  static uint64_t n_bytes(const MoeShape& shape, uint64_t n_embd, uint64_t n_tokens);
+
   std::vector<float> x_sorted;  // [slots][n_embd], in expert order
   std::vector<float> hidden;  // [slots][2 * ff_dim], in expert order: gate (then the product) | up
   std::vector<float> out;     // [slots][n_embd], in expert order

@@ -51,6 +51,17 @@ void combine(const MoeFfnArgs& args, uint32_t n_used, const Routes& routes, cons
 
 }  // namespace
 
+void MoeFfnScratch::reserve(const MoeShape& shape, uint64_t n_embd, uint64_t n_tokens) {
+  const uint64_t n_slots = n_tokens * shape.n_used;
+  x_sorted.reserve(n_slots * n_embd);
+  hidden.reserve(n_slots * 2 * shape.ff_dim);
+  out.reserve(n_slots * n_embd);
+}
+
+uint64_t MoeFfnScratch::n_bytes(const MoeShape& shape, uint64_t n_embd, uint64_t n_tokens) {
+  return n_tokens * shape.n_used * 2 * (n_embd + shape.ff_dim) * sizeof(float);
+}
+
 void moe_ffn(const MoeFfnArgs& args, const MoeShape& shape, const ExpertWeights& experts,
              MoeFfnScratch& scratch, Workers& workers) {
   const uint64_t n_slots = uint64_t{args.n_tokens} * shape.n_used;

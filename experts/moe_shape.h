@@ -27,6 +27,7 @@ struct MoeShape {
   uint32_t n_shared = 0;  // shared experts, fused into one feed-forward net
   uint32_t ff_dim = 0;    // hidden dimension of one routed expert
   Gating gating = Gating::softmax;
+  bool selection_bias = false;  // the layers have exp_probs_b
   bool normalize_weights = false;
   float weights_scale = 1;
   GroupRule group_rule = GroupRule::none;

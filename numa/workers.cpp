@@ -6,19 +6,30 @@
 #include <tbb/task_arena.h>
 
 #include <algorithm>
+#include <mutex>
 
 #include "base/error.h"
 
 namespace hybrid {
 
+namespace {
+
+/// TBB offers no more threads than the processors it sees unless told so; -t may ask for more. Of
+/// several limits the smallest holds, so there is one for the process, and it only grows.
+void allow_threads(size_t n_threads) {
+  static std::mutex mutex;
+  static std::unique_ptr<tbb::global_control> limit;
+  constexpr auto kParameter = tbb::global_control::max_allowed_parallelism;
+  const std::lock_guard lock(mutex);
+  if (n_threads <= tbb::global_control::active_value(kParameter)) return;
+  limit.reset();
+  limit = std::make_unique<tbb::global_control>(kParameter, n_threads);
+}
+
+}  // namespace
+
 struct Workers::Arena {
-  // TBB offers no more threads than the processors it sees unless told so; -t may ask for more.
-  explicit Arena(int n_threads)
-      : limit(tbb::global_control::max_allowed_parallelism,
-              std::max<size_t>(n_threads, tbb::global_control::active_value(
-                                              tbb::global_control::max_allowed_parallelism))),
-        arena(n_threads) {}
-  tbb::global_control limit;
+  explicit Arena(int n_threads) : arena((allow_threads(n_threads), n_threads)) {}
   tbb::task_arena arena;
 };
 

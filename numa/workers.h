@@ -18,8 +18,8 @@ class Workers {
 
   int n_threads() const { return n_threads_; }
 
-  /// Calls body(begin, end) on disjoint ranges that cover [0, n), each at least `grain` items long
-  /// (but the last), and returns when all are done. Not to be nested.
+  /// Calls body(begin, end) on disjoint ranges that cover [0, n), about `grain` items long, and
+  /// returns when all are done. Not to be nested.
   void parallel_for(uint64_t n, uint64_t grain,
                     const std::function<void(uint64_t begin, uint64_t end)>& body);
 

@@ -1,6 +1,11 @@
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/error.h"
 #include "base/text.h"
@@ -11,19 +16,59 @@ namespace {
 
 using nlohmann::json;
 
-json read_json(const std::string& path) {
+/// Options of which a command takes only one: a typed one silences a configured other.
+constexpr std::array<std::string_view, 4> kExclusive[] = {{"model", "demo"},
+                                                          {"prompt", "file", "tokens", "decode"}};
+
+std::string read_text(const std::string& path) {
+  errno = 0;
   std::ifstream in(path, std::ios::binary);
-  const std::string text{std::istreambuf_iterator<char>(in), {}};
-  if (!in.is_open() || in.bad()) fail("{}: cannot read the config file", printable(path));
+  std::string text;
+  char buffer[4096];
+  while (in.read(buffer, sizeof buffer) || in.gcount() > 0) {
+    text.append(buffer, static_cast<size_t>(in.gcount()));
+  }
+  if (!in.is_open() || in.bad() || errno == EISDIR) {
+    fail("{}: cannot read the config file: {}", printable(path), std::strerror(errno));
+  }
+  return text;
+}
+
+/// Refuses a key that stands twice: the parser itself would let the last one win.
+class DuplicateKeys {
+ public:
+  explicit DuplicateKeys(const std::string& path) : path_(path) {}
+
+  bool operator()(int depth, json::parse_event_t event, json& parsed) {
+    if (event == json::parse_event_t::key && depth == 1 &&
+        !seen_.insert(parsed.get<std::string>()).second) {
+      fail("{}: key \"{}\" stands twice", printable(path_), printable(parsed.get<std::string>()));
+    }
+    return true;
+  }
+
+ private:
+  std::string path_;
+  std::set<std::string> seen_;
+};
+
+json read_json(const std::string& path) {
+  const std::string text = read_text(path);
   try {
     constexpr bool kThrow = true, kComments = true;
-    return json::parse(text, nullptr, kThrow, kComments);
+    return json::parse(text, DuplicateKeys(path), kThrow, kComments);
   } catch (const json::parse_error& e) {
     const std::string before = text.substr(0, e.byte > 0 ? e.byte - 1 : 0);
     const auto line = std::count(before.begin(), before.end(), '\n') + 1;
     const size_t column = before.size() - (before.rfind('\n') + 1) + 1;
     fail("{}: line {}, column {}: not valid JSON", printable(path), line, column);
+  } catch (const json::exception& e) {
+    fail("{}: not usable JSON: {}", printable(path), printable(e.what()));
   }
+}
+
+std::string found(const json& value) {
+  return value.is_structured() ? std::string(value.type_name()) : printable(value.dump());
 }
 
 /// The value as one would type it. Types must fit the option, so that "8" is no number.
@@ -31,19 +76,20 @@ std::string value_text(const OptionSpec& spec, const json& value, const std::str
   switch (spec.kind) {
     case OptionKind::toggle:
       if (value.is_boolean()) return value.get<bool>() ? "1" : "0";
-      fail("{}: expected true or false, found {}", where, printable(value.dump()));
+      if (value == 0 || value == 1) return value.dump();
+      fail("{}: expected true or false, found {}", where, found(value));
     case OptionKind::integer:
       if (value.is_number_integer()) return value.dump();
-      fail("{}: expected a whole number, found {}", where, printable(value.dump()));
+      fail("{}: expected a whole number, found {}", where, found(value));
     case OptionKind::number:
       if (value.is_number()) return value.dump();
-      fail("{}: expected a number, found {}", where, printable(value.dump()));
+      fail("{}: expected a number, found {}", where, found(value));
     case OptionKind::text:
       break;
   }
   if (value.is_string()) return value.get<std::string>();
   if (!spec.choices.empty() && value.is_number_integer()) return value.dump();  // "mla": 2
-  fail("{}: expected a string, found {}", where, printable(value.dump()));
+  fail("{}: expected a string, found {}", where, found(value));
 }
 
 [[noreturn]] void unknown_key(const std::string& path, const std::string& key) {
@@ -55,17 +101,33 @@ std::string value_text(const OptionSpec& spec, const json& value, const std::str
                        : "; did you mean \"" + nearest + "\"?");
 }
 
+bool is_overruled(const std::string& key, const std::set<std::string>& typed) {
+  if (typed.contains(key)) return true;
+  for (const auto& group : kExclusive) {
+    if (std::find(group.begin(), group.end(), key) == group.end()) continue;
+    for (const std::string_view other : group) {
+      if (typed.contains(std::string(other))) return true;
+    }
+  }
+  return false;
+}
+
 }  // namespace
 
 void apply_config_file(const std::string& path, Options& options) {
   const json config = read_json(path);
   if (!config.is_object()) fail("{}: expected a JSON object", printable(path));
+  std::set<std::string> typed;
+  for (const OptionSpec& option : option_table()) {
+    if (options.is_set(option.name)) typed.emplace(option.name);
+  }
   for (const auto& [key, value] : config.items()) {
+    if (key == "config") fail("{}: a config cannot name another config", printable(path));
     const OptionSpec* spec = find_option(key);
-    if (spec == nullptr || key == "config") unknown_key(path, key);
+    if (spec == nullptr) unknown_key(path, key);
     const std::string where = fmt::format("{}: key \"{}\"", printable(path), key);
     // One file serves several commands: what another command uses is checked there.
-    if (!applies_to(*spec, options.command()) || options.is_set(key)) continue;
+    if (!applies_to(*spec, options.command()) || is_overruled(key, typed)) continue;
     try {
       options.set(*spec, value_text(*spec, value, where), where);
     } catch (const UsageError& e) {

@@ -87,14 +87,12 @@ GenerateResult Engine::generate(Sequence& sequence, std::span<const TokenId> pro
   }
   Sampler sampler(params.sampling);
   for (const TokenId id : prompt) sampler.accept(id);
-  const auto decode_start = Clock::now();
   Utf8Stream stream;
-  result.finish = decode(sequence, params, logits, sampler, result.n_generated, [&](TokenId token) {
+  result.finish = decode(sequence, params, logits, sampler, result, [&](TokenId token) {
     const std::string text = stream.push(tokenizer_.piece(token));
     if (!text.empty()) on_text(text);
   });
   if (const std::string rest = stream.finish(); !rest.empty()) on_text(rest);
-  result.decode_seconds = seconds_since(decode_start);
   return result;
 }
 
@@ -112,21 +110,24 @@ bool Engine::prefill(Sequence& sequence, std::span<const TokenId> prompt,
 }
 
 FinishReason Engine::decode(Sequence& sequence, const GenerateParams& params,
-                            std::vector<float>& logits, Sampler& sampler, uint32_t& n_generated,
+                            std::vector<float>& logits, Sampler& sampler, GenerateResult& result,
                             const std::function<void(TokenId)>& on_token) const {
-  while (params.n_predict < 0 || n_generated < params.n_predict) {
+  while (params.n_predict < 0 || result.n_generated < params.n_predict) {
     const TokenId token = sampler.sample(logits);
     if (tokenizer_.is_end_of_generation(token)) return FinishReason::end_of_generation;
-    ++n_generated;
+    ++result.n_generated;
     on_token(token);
-    if (n_generated == params.n_predict) break;  // its logits would not be used
+    if (result.n_generated == params.n_predict) break;  // its logits would not be used
     if (sequence.n_free() == 0) return FinishReason::context_full;
     Sequence::AppendArgs args;
     args.tokens = std::span(&token, 1);
     args.n_logit_rows = 1;
     args.logits = logits.data();
     args.stop = params.stop;
+    const auto start = Clock::now();
     if (!sequence.append(args)) return FinishReason::interrupted;
+    result.decode_seconds += seconds_since(start);
+    ++result.n_decode_steps;
   }
   return FinishReason::token_limit;
 }

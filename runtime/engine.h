@@ -34,11 +34,12 @@ struct GenerateParams {
 
 struct GenerateResult {
   FinishReason finish = FinishReason::end_of_generation;
-  uint32_t n_prompt = 0;     // tokens run through the model before the first new one
-  uint32_t n_reused = 0;     // tokens of the prompt that were in the cache already
-  uint32_t n_generated = 0;  // without an end-of-generation token
+  uint32_t n_prompt = 0;        // tokens run through the model before the first new one
+  uint32_t n_reused = 0;        // tokens of the prompt that were in the cache already
+  uint32_t n_generated = 0;     // without an end-of-generation token
+  uint32_t n_decode_steps = 0;  // passes after the prompt's; the first token needs none
   double prefill_seconds = 0;
-  double decode_seconds = 0;
+  double decode_seconds = 0;  // of those passes alone, sampling and output not counted
 };
 
 class Engine {
@@ -72,7 +73,7 @@ class Engine {
                float* logits, GenerateResult& result) const;
   /// Samples from `logits` and feeds the tokens back until there is a reason to finish.
   FinishReason decode(Sequence& sequence, const GenerateParams& params, std::vector<float>& logits,
-                      Sampler& sampler, uint32_t& n_generated,
+                      Sampler& sampler, GenerateResult& result,
                       const std::function<void(TokenId)>& on_token) const;
 
   EngineOptions options_;

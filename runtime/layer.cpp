@@ -123,11 +123,24 @@ void add_routed_experts(const LayerWeights& w, StepContext& step) {
   moe_ffn(args, moe, w.experts, act.moe, step.workers);
 }
 
+/// The hidden dimension of the widest dense or shared feed-forward net.
+uint64_t widest_ffn(const ModelConfig& c) {
+  return std::max<uint64_t>(c.n_ff_dense, uint64_t{c.moe.n_shared} * c.moe.ff_dim);
+}
+
 }  // namespace
+
+uint64_t Activations::n_bytes(const ModelConfig& c, uint64_t n) {
+  const uint64_t per_token =
+      3 * uint64_t{c.n_embd} + c.mla.q_lora + c.mla.cache_row() +
+      uint64_t{c.mla.n_heads} * (c.mla.qk_dim() + c.mla.cache_row() + c.mla.v_dim) +
+      2 * widest_ffn(c) + c.moe.n_experts + 2 * uint64_t{c.moe.n_used} + c.mla.qk_rope;
+  return n * per_token * sizeof(float) + MoeFfnScratch::n_bytes(c.moe, c.n_embd, n);
+}
 
 Activations::Activations(const ModelConfig& c, uint32_t max_tokens) {
   const uint64_t n = max_tokens;
-  const uint64_t n_ff = std::max<uint64_t>(c.n_ff_dense, uint64_t{c.moe.n_shared} * c.moe.ff_dim);
+  const uint64_t n_ff = widest_ffn(c);
   hidden.resize(n * c.n_embd);
   normed.resize(n * c.n_embd);
   q_latent.resize(n * c.mla.q_lora);
@@ -142,6 +155,7 @@ Activations::Activations(const ModelConfig& c, uint32_t max_tokens) {
   ids.resize(n * c.moe.n_used);
   weights.resize(n * c.moe.n_used);
   rope_table.resize(n * c.mla.qk_rope);
+  moe.reserve(c.moe, c.n_embd, n);
 }
 
 void decoder_layer(const LayerWeights& w, uint32_t layer, StepContext& step) {

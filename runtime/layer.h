@@ -14,6 +14,8 @@ namespace hybrid {
 /// The buffers of a micro-batch, taken once; all [n_tokens][dim] without gaps.
 struct Activations {
   Activations(const ModelConfig& config, uint32_t max_tokens);
+  /// Bytes that the constructor takes.
+  static uint64_t n_bytes(const ModelConfig& config, uint64_t max_tokens);
 
   std::vector<float> hidden;      // n_embd: the residual stream
   std::vector<float> normed;      // n_embd

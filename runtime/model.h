@@ -24,7 +24,7 @@ struct ForwardArgs {
 
 class Model {
  public:
-  /// Opens and checks the file; maps it, reads no weight. Throws Error.
+  /// Opens, checks and maps the file; of the weights it reads the norms and biases. Throws Error.
   Model(const std::filesystem::path& path, ExpertGroups groups);
 
   const ModelConfig& config() const { return config_; }

@@ -116,6 +116,10 @@ void read_rope(const Keys& keys, ModelConfig& config) {
   rope.beta_slow = keys.positive_float("rope.scaling.yarn_beta_slow", 1);
   const std::string* type = keys.text("rope.scaling.type");
   const std::string scaling = type != nullptr ? *type : "linear";
+  if (type == nullptr && keys.has("rope.scaling.factor")) {
+    config.notes.push_back(fmt::format("rope: scaled linearly, because {} is missing",
+                                       keys.name("rope.scaling.type")));
+  }
   if (scaling != "none" && scaling != "linear" && scaling != "yarn") {
     fail("{}: key {}: expected none, linear or yarn, found '{}'", keys.source(),
          keys.name("rope.scaling.type"), printable(scaling));
@@ -132,6 +136,10 @@ void read_rope(const Keys& keys, ModelConfig& config) {
   const double attn_factor = keys.optional_float("rope.scaling.attn_factor", 1);
   const double mscale = attn_factor * (1 + log_multiplier * std::log(factor));
   config.kq_scale = static_cast<float>(mscale * mscale / std::sqrt(config.mla.qk_dim()));
+  if (!std::isfinite(config.kq_scale) || config.kq_scale <= 0 || !std::isfinite(rope.freq_scale)) {
+    fail("{}: {}.*: a factor of {}, log multiplier {} and attention factor {} give no usable scale",
+         keys.source(), keys.name("rope.scaling"), factor, log_multiplier, attn_factor);
+  }
 }
 
 Gating read_gating(const Keys& keys, bool has_bias, std::vector<std::string>& notes) {
@@ -149,9 +157,9 @@ Gating read_gating(const Keys& keys, bool has_bias, std::vector<std::string>& no
   return gating;
 }
 
-void read_groups(const Keys& keys, ExpertGroups mode, bool has_bias, MoeShape& moe,
+void read_groups(const Keys& keys, ExpertGroups mode, MoeShape& moe,
                  std::vector<std::string>& notes) {
-  const bool v3 = moe.gating == Gating::sigmoid || has_bias;
+  const bool v3 = moe.gating == Gating::sigmoid || moe.selection_bias;
   uint32_t n_groups = keys.optional("expert_group_count", 1, 0, moe.n_experts);
   uint32_t n_used = keys.optional("expert_group_used_count", n_groups, 0, moe.n_experts);
   const bool in_file = n_groups > 1;
@@ -187,18 +195,26 @@ MoeShape read_moe(const GgufFile& file, const Keys& keys, ExpertGroups groups,
   moe.n_experts = keys.optional("expert_count", 0, 0, 65536);
   if (moe.n_experts == 0) {
     config.n_dense_lead = config.n_layers;
+    if (groups != ExpertGroups::automatic) {
+      fail("--expert-groups: {} has no experts; leave it out", keys.source());
+    }
     return moe;
   }
   moe.n_used = keys.required("expert_used_count", 1, moe.n_experts);
   moe.n_shared = keys.optional("expert_shared_count", 0, 0, 1024);
   moe.ff_dim = keys.required("expert_feed_forward_length", 1, kMaxDim);
   moe.normalize_weights = keys.flag("expert_weights_norm");
-  moe.weights_scale = keys.optional_float("expert_weights_scale", 1);
-  if (moe.weights_scale == 0) moe.weights_scale = 1;  // 0 stands for "not set" in some files
+  moe.weights_scale = keys.optional_float("expert_weights_scale", 0);
+  if (moe.weights_scale == 0) {  // what some files write for "not set"
+    moe.weights_scale = 1;
+    config.notes.push_back(
+        fmt::format("expert weights: not scaled, {} is missing or 0; V3 has 2.5, V2 16, Lite 1",
+                    keys.name("expert_weights_scale")));
+  }
   const std::string bias = fmt::format("blk.{}.exp_probs_b.bias", config.n_dense_lead);
-  const bool has_bias = file.find(bias) != nullptr;
-  moe.gating = read_gating(keys, has_bias, config.notes);
-  read_groups(keys, groups, has_bias, moe, config.notes);
+  moe.selection_bias = file.find(bias) != nullptr;
+  moe.gating = read_gating(keys, moe.selection_bias, config.notes);
+  read_groups(keys, groups, moe, config.notes);
   return moe;
 }
 
@@ -213,7 +229,8 @@ ModelConfig read_model_config(const GgufFile& file, ExpertGroups groups) {
          printable(config.architecture));
   }
   const std::string* name = metadata.find_string("general.name");
-  config.name = name != nullptr ? printable(*name) : file.parts().front().path.filename().string();
+  config.name =
+      name != nullptr ? printable(*name) : printable(file.parts().front().path.filename().string());
 
   const Keys keys(file, config.architecture);
   const uint32_t n_blocks = keys.required("block_count", 1, 4096);

@@ -10,44 +10,66 @@ namespace hybrid {
 namespace {
 
 /// Flags people bring from llama.cpp and ik_llama.cpp that mean nothing here.
+constexpr std::string_view kMapped = "files are always mapped";
+constexpr std::string_view kCpuOnly = "this version runs on the CPU alone";
+constexpr std::string_view kChat = "use the command `chat`";
+constexpr std::string_view kFileScaling = "the file's own scaling is used";
+constexpr std::string_view kNoDownload = "nothing is downloaded; give a file with -m";
+constexpr std::string_view kServe = "there is no server in this version yet";
+constexpr std::string_view kSampling = "use --temp, --top-k, --top-p, --min-p, --repeat-penalty";
 constexpr std::pair<std::string_view, std::string_view> kForeignFlags[] = {
-    {"--no-mmap", "files are always mapped; -rtr 1 copies weights into their own memory"},
-    {"--mmap", "files are always mapped"},
-    {"--mlock", "give the process a memory lock limit and use -rtr 1"},
-    {"-mg", "use -ot or --device to choose devices"},
-    {"--main-gpu", "use -ot or --device to choose devices"},
-    {"-sm", "layers are placed by the plan; use -ts or -ot"},
-    {"--split-mode", "layers are placed by the plan; use -ts or -ot"},
-    {"-nkvo", "the cache lies where its layer's attention lies; use -ot"},
-    {"--no-kv-offload", "the cache lies where its layer's attention lies; use -ot"},
-    {"-cnv", "use the command `chat`"},
-    {"--conversation", "use the command `chat`"},
-    {"-i", "use the command `chat`"},
-    {"--interactive", "use the command `chat`"},
+    {"--mmap", kMapped},
+    {"--no-mmap", kMapped},
+    {"--mlock", kMapped},
+    {"-mg", kCpuOnly},
+    {"--main-gpu", kCpuOnly},
+    {"-sm", kCpuOnly},
+    {"--split-mode", kCpuOnly},
+    {"-nkvo", kCpuOnly},
+    {"--no-kv-offload", kCpuOnly},
+    {"--fit", kCpuOnly},
+    {"-cnv", kChat},
+    {"--conversation", kChat},
+    {"-i", kChat},
+    {"--interactive", kChat},
+    {"-no-cnv", "`run` never chats"},
+    {"--no-cnv", "`run` never chats"},
+    {"-sys", "use `chat --system TEXT`"},
     {"--jinja", "the known chat templates are built in"},
+    {"--chat-template-file", "the known chat templates are built in; use --chat-template NAME"},
     {"-e", "write the characters themselves, or use -f FILE"},
     {"--escape", "write the characters themselves, or use -f FILE"},
     {"-s", "use --seed"},
+    {"--predict", "use -n"},
+    {"--repeat-last-n", "the last 64 tokens are looked at"},
+    {"--presence-penalty", kSampling},
+    {"--frequency-penalty", kSampling},
+    {"--mirostat", kSampling},
+    {"-l", "logit biases are not supported"},
+    {"--logit-bias", "logit biases are not supported"},
+    {"--ignore-eos", "generation ends where the model ends it"},
     {"-ger", "use --expert-groups on"},
     {"-ser", "experts are never skipped"},
     {"-muge", "merged gate and up tensors are read as they are"},
     {"-mqkv", "projections are read as they are"},
     {"-gr", "there is no graph to reuse"},
-    {"-thp", "huge pages are used where they help"},
-    {"--fit", "use the command `plan`"},
+    {"-thp", "weights are read from the mapped file"},
     {"--override-kv", "correct the file instead"},
-    {"-l", "logit biases are not supported"},
-    {"--logit-bias", "logit biases are not supported"},
-    {"--mirostat", "use --temp, --top-k, --top-p, --min-p"},
-    {"--rope-scaling", "the file's own scaling is used"},
-    {"--rope-freq-base", "the file's own scaling is used"},
-    {"--rope-freq-scale", "the file's own scaling is used"},
-    {"--yarn-orig-ctx", "the file's own scaling is used"},
+    {"--rope-scaling", kFileScaling},
+    {"--rope-freq-base", kFileScaling},
+    {"--rope-freq-scale", kFileScaling},
+    {"--yarn-orig-ctx", kFileScaling},
     {"--keep", "the context is never shifted"},
+    {"--no-context-shift", "the context is never shifted"},
     {"--no-warmup", "there is no warm-up"},
-    {"--no-display-prompt", "use `2>/dev/null` for the statistics; the prompt is not repeated"},
-    {"-hf", "nothing is downloaded; give a file with -m"},
-    {"-mu", "nothing is downloaded; give a file with -m"},
+    {"--no-display-prompt", "the prompt is not repeated"},
+    {"--color", "the output is plain text"},
+    {"-hf", kNoDownload},
+    {"-mu", kNoDownload},
+    {"--host", kServe},
+    {"--port", kServe},
+    {"-np", kServe},
+    {"--parallel", kServe},
 };
 
 /// Wraps help text into a column that starts at `indent`.
@@ -100,7 +122,8 @@ std::optional<std::string_view> foreign_flag_advice(std::string_view flag) {
 
 std::string help_text(const CommandSpec& command) {
   std::string out =
-      fmt::format("hybrid-run {}: {}\n\nOptions, [default]:\n", command.name, command.summary);
+      fmt::format("hybrid-run {}: {}{}\n\nOptions, [default]:\n", command.name, command.summary,
+                  command.available ? "" : " -- not in this version yet");
   for (const OptionSpec& option : option_table()) {
     if (applies_to(option, command.name)) out += option_line(option);
   }

@@ -35,7 +35,9 @@ std::vector<OptionSpec> make_table() {
       {.name = "file",
        .short_name = "-f",
        .value_name = "FILE",
-       .help = "read the text from FILE (- for standard input)",
+       .help =
+           "read the text from FILE (- for standard input), verbatim; `run` drops one newline at "
+           "the end",
        .commands = "run eval perplexity tokenize"},
       {.name = "demo",
        .kind = kToggle,
@@ -79,6 +81,7 @@ std::vector<OptionSpec> make_table() {
        .help = "use these experts (as written by --experts-out) instead of the router's choice",
        .commands = "eval"},
       {.name = "ctx",
+       .short_name = "-c",
        .kind = kInteger,
        .value_name = "N",
        .help = "tokens per window",
@@ -158,9 +161,9 @@ std::vector<OptionSpec> make_table() {
       {.name = "isa",
        .value_name = "LEVEL",
        .help = "instruction set of the CPU kernels",
-       .default_value = "scalar",
+       .default_text = "best of this CPU",
        .choices = "scalar|avx2|avx512_vnni|amx",
-       .available = "scalar",
+       .available = "scalar|avx2|avx512_vnni",
        .commands = kForward},
       {.name = "mla",
        .short_name = "-mla",
@@ -328,12 +331,12 @@ std::vector<OptionSpec> make_table() {
        .kind = kToggle,
        .help = "more log",
        .default_value = "0",
-       .commands = "*"},
+       .commands = kForward},
       {.name = "log-json",
        .kind = kToggle,
-       .help = "log as JSON lines",
+       .help = "log as JSON lines (an error stays one plain line)",
        .default_value = "0",
-       .commands = "*"},
+       .commands = kForward},
   };
 }
 

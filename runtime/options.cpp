@@ -69,6 +69,7 @@ void Options::set(const OptionSpec& spec, std::string value, std::string_view ty
     fail_usage("{} has no meaning for `{}`; it belongs to: {}", typed, command_,
                join(split(spec.commands, ' '), ", "));
   }
+  if (spec.value_name == "FILE" && value.empty()) fail_usage("{}: the file name is empty", typed);
   switch (spec.kind) {
     case OptionKind::toggle:
       value = normalize_toggle(value, typed);

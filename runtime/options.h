@@ -11,14 +11,20 @@
 
 namespace hybrid {
 
+/// What the command line asks instead of a command's work.
+enum class Question { none, help, version };
+
 class Options {
  public:
   explicit Options(std::string_view command) : command_(command) {}
 
+  /// "" for --help and --version without a command.
   const std::string& command() const { return command_; }
+  Question question() const { return question_; }
+  void ask(Question question) { question_ = question; }
 
-  /// Checks and keeps a value. `source` ("command line", a file) stands in errors; `typed` is the
-  /// name as the user wrote it. Throws UsageError for a value that is invalid or not available.
+  /// Checks and keeps a value. `typed` is the name as the user wrote it, for errors. Throws
+  /// UsageError for a value that is invalid or not available.
   void set(const OptionSpec& spec, std::string value, std::string_view typed);
 
   bool is_set(std::string_view name) const { return values_.contains(std::string(name)); }
@@ -33,11 +39,13 @@ class Options {
 
  private:
   std::string command_;
+  Question question_ = Question::none;
   std::map<std::string, std::vector<std::string>, std::less<>> values_;
 };
 
 /// Parses what follows the program's name: COMMAND and its options, in any order of options. Words
-/// with one dash are whole words (-ngl 99); --name=value works too. A config file named by --config
+/// with one dash are whole words (-ngl 99); --name=value works too. -h, --help and --version, where
+/// an option may stand, become a question. A config file named by --config
 /// is read here; the command line wins over it. Throws UsageError (and Error for the config file).
 Options parse_command_line(const std::vector<std::string>& words);
 

@@ -21,6 +21,7 @@ double kl_divergence(std::span<const float> base, std::span<const float> logits)
   double kl = 0;
   for (size_t i = 0; i < base.size(); ++i) {
     const double log_p = base[i] - base_norm;
+    if (std::exp(log_p) == 0) continue;
     kl += std::exp(log_p) * (log_p - (logits[i] - norm));
   }
   return kl;
@@ -46,38 +47,84 @@ double PerplexityResult::perplexity() const { return std::exp(nll.mean()); }
 
 double PerplexityResult::perplexity_error() const { return perplexity() * nll.standard_error(); }
 
-bool measure_perplexity(const Engine& engine, std::span<const TokenId> tokens,
-                        const PerplexityParams& params, PerplexityResult& result) {
-  const uint32_t window = params.window;
-  const uint64_t n_vocab = engine.model().config().n_vocab;
-  if (tokens.size() < window) {
-    fail("the text has {} tokens, a window needs {}; choose a longer text or a smaller --ctx",
-         tokens.size(), window);
+namespace {
+
+/// One window: its logits batch by batch, scored where they count.
+class Window {
+ public:
+  Window(const Engine& engine, Sequence& sequence, const PerplexityParams& params,
+         PerplexityResult& result)
+      : sequence_(sequence),
+        params_(params),
+        result_(result),
+        n_vocab_(engine.model().config().n_vocab),
+        n_batch_(std::min(engine.options().execution.n_batch, params.window)) {}
+
+  bool measure(std::span<const TokenId> ids, uint64_t first_token) {
+    sequence_.truncate(0);
+    for (uint32_t done = 0; done < params_.window; done += n_batch_) {
+      const uint32_t n = std::min(n_batch_, params_.window - done);
+      const uint32_t skipped = params_.on_logits ? 0 : unscored_rows(done, n);
+      logits_.resize((n - skipped) * n_vocab_);
+      Sequence::AppendArgs args;
+      args.tokens = ids.subspan(done, n);
+      args.n_logit_rows = n - skipped;
+      args.logits = logits_.data();
+      args.stop = params_.stop;
+      if (!sequence_.append(args)) return false;
+      if (params_.on_logits) params_.on_logits(logits_);
+      score(ids, done + skipped, first_token);
+    }
+    ++result_.n_windows;
+    return true;
   }
-  const bool wants_bos = engine.tokenizer().wants_bos() && engine.tokenizer().bos() >= 0;
-  Sequence sequence(engine.model(), window, engine.options().execution);
-  std::vector<float> logits(window * n_vocab), base(params.base ? logits.size() : 0);
-  for (uint64_t w = 0; w < tokens.size() / window; ++w) {
-    std::vector<TokenId> ids(tokens.begin() + static_cast<std::ptrdiff_t>(w * window),
-                             tokens.begin() + static_cast<std::ptrdiff_t>((w + 1) * window));
-    if (wants_bos) ids[0] = engine.tokenizer().bos();
-    sequence.truncate(0);
-    Sequence::AppendArgs args;
-    args.tokens = ids;
-    args.n_logit_rows = window;
-    args.logits = logits.data();
-    args.stop = params.stop;
-    if (!sequence.append(args)) return false;
-    if (params.on_logits) params.on_logits(logits);
-    if (params.base) params.base(w, base);
-    for (uint64_t i = window / 2; i + 1 < window; ++i) {
-      const std::span row(logits.data() + i * n_vocab, n_vocab);
-      result.nll.add(log_sum_exp(row) - row[ids[i + 1]]);
-      if (params.base) {
-        result.kl.add(kl_divergence(std::span(base.data() + i * n_vocab, n_vocab), row));
+
+ private:
+  /// Of the n rows from `first` on, those before the window's second half.
+  uint32_t unscored_rows(uint32_t first, uint32_t n) const {
+    const uint32_t half = params_.window / 2;
+    return first >= half ? 0 : std::min(n, half - first);
+  }
+
+  /// logits_ holds rows from `first` on.
+  void score(std::span<const TokenId> ids, uint32_t first, uint64_t first_token) {
+    const uint64_t n_rows = logits_.size() / n_vocab_;
+    if (params_.base) {
+      base_.resize(logits_.size());
+      params_.base(first_token + first, base_);
+    }
+    for (uint64_t r = 0; r < n_rows; ++r) {
+      const uint64_t i = first + r;
+      if (i < params_.window / 2 || i + 1 >= params_.window) continue;
+      const std::span row(logits_.data() + r * n_vocab_, n_vocab_);
+      result_.nll.add(log_sum_exp(row) - row[ids[i + 1]]);
+      if (params_.base) {
+        result_.kl.add(kl_divergence(std::span(base_.data() + r * n_vocab_, n_vocab_), row));
       }
     }
-    ++result.n_windows;
+  }
+
+  Sequence& sequence_;
+  const PerplexityParams& params_;
+  PerplexityResult& result_;
+  uint64_t n_vocab_;
+  uint32_t n_batch_;
+  std::vector<float> logits_, base_;
+};
+
+}  // namespace
+
+bool measure_perplexity(const Engine& engine, Sequence& sequence, std::span<const TokenId> tokens,
+                        const PerplexityParams& params, PerplexityResult& result) {
+  const uint32_t n = params.window;
+  HYBRID_CHECK(n <= sequence.n_ctx() && tokens.size() >= n);
+  const bool wants_bos = engine.tokenizer().wants_bos() && engine.tokenizer().bos() >= 0;
+  Window window(engine, sequence, params, result);
+  for (uint64_t first = 0; first + n <= tokens.size(); first += n) {
+    const auto part = tokens.subspan(first, n);
+    std::vector<TokenId> ids(part.begin(), part.end());
+    if (wants_bos) ids[0] = engine.tokenizer().bos();
+    if (!window.measure(ids, first)) return false;
     if (params.on_window) params.on_window(result);
   }
   return true;

@@ -31,9 +31,10 @@ struct PerplexityResult {
 
 struct PerplexityParams {
   uint32_t window = 512;  // tokens
-  /// Fills base logits [window][n_vocab] of a window, for the KL divergence; may be empty.
-  std::function<void(uint64_t window, std::span<float> logits)> base;
-  /// Sees each window's logits, [window][n_vocab]; may be empty.
+  /// Fills base logits, [n][n_vocab], for tokens first .. first + n of the text, for the KL
+  /// divergence; may be empty.
+  std::function<void(uint64_t first, std::span<float> logits)> base;
+  /// Sees the logits of all tokens in order, some at a time, [n][n_vocab]; may be empty.
   std::function<void(std::span<const float> logits)> on_logits;
   std::function<void(const PerplexityResult&)> on_window;  // progress; may be empty
   const std::atomic<bool>* stop = nullptr;
@@ -42,8 +43,9 @@ struct PerplexityParams {
 /// The text is cut into windows of `window` tokens, the rest is dropped. In each, BOS replaces the
 /// first token where the model wants BOS, and the tokens of the second half but the first are
 /// predicted from all before them: positions window/2 to window-2 give predictions for the next.
-/// (llama-perplexity's rule, so that figures compare.) False where stopped.
-bool measure_perplexity(const Engine& engine, std::span<const TokenId> tokens,
+/// (llama-perplexity's rule, so that figures compare.) False where stopped. Logits are held for one
+/// batch (-b) at a time. `sequence` has room for a window.
+bool measure_perplexity(const Engine& engine, Sequence& sequence, std::span<const TokenId> tokens,
                         const PerplexityParams& params, PerplexityResult& result);
 
 }  // namespace hybrid

@@ -21,7 +21,11 @@ struct ExecutionOptions {
 class Sequence {
  public:
   /// Takes the memory for n_ctx positions and for the micro-batch. The model must outlive it.
+  /// Throws Error with the figures where the machine has not enough memory left.
   Sequence(const Model& model, uint32_t n_ctx, const ExecutionOptions& options);
+
+  uint64_t cache_bytes() const { return cache_.n_bytes(); }
+  uint64_t activation_bytes() const;
 
   uint32_t n_ctx() const { return n_ctx_; }
   uint32_t n_free() const { return n_ctx_ - static_cast<uint32_t>(tokens_.size()); }
@@ -37,7 +41,8 @@ class Sequence {
     const std::atomic<bool>* stop = nullptr;
   };
   /// Runs the tokens through the model, in micro-batches, and keeps them. False where `stop` ended
-  /// it; the micro-batches that were complete are kept.
+  /// it; the micro-batches that were complete are kept. Throws Error where a logit is not finite:
+  /// the file is damaged, or a kernel wrong.
   bool append(const AppendArgs& args);
 
   /// Forgets all but the first n tokens.

@@ -48,6 +48,10 @@ class Binder {
     return values;
   }
 
+  [[noreturn]] void refuse(const std::string& name, const char* reason) const {
+    fail("{}: tensor '{}': expected none, because {}", file_.metadata().source(), name, reason);
+  }
+
   std::vector<std::string> unused() const {
     std::vector<std::string> names;
     for (const GgufTensor& tensor : file_.tensors()) {
@@ -114,7 +118,9 @@ void bind_attention(Binder& bind, const std::string& layer, const ModelConfig& c
 void bind_experts(Binder& bind, const std::string& layer, const ModelConfig& c, LayerWeights& w) {
   const MoeShape& moe = c.moe;
   w.router = bind.get(layer + "ffn_gate_inp.weight", {c.n_embd, moe.n_experts});
-  if (bind.has(layer + "exp_probs_b.bias")) {
+  if (moe.selection_bias || bind.has(layer + "exp_probs_b.bias")) {
+    if (!moe.selection_bias)
+      bind.refuse(layer + "exp_probs_b.bias", "the first MoE layer has none");
     w.router_bias = bind.get_vector(layer + "exp_probs_b.bias", moe.n_experts);
   }
   if (bind.has(layer + "ffn_gate_up_exps.weight")) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "tensor/dtype.h"
+#include "tensor/simd_level.h"
 
 namespace hybrid {
 
@@ -12,7 +13,11 @@ namespace hybrid {
 /// src: n / block_size * block_bytes bytes, any alignment. dst: n floats.
 using DequantizeFn = void (*)(const std::byte* src, float* dst, uint64_t n);
 
-/// Never null: every DType has a decoder.
+/// The decoder of one level; every level gives the same bits. Null for a number that is no DType.
+template <SimdLevel L>
+DequantizeFn dequantize_fn_at(DType type);
+
+/// That of the level in force. Never null: every DType has a decoder.
 DequantizeFn dequantize_fn(DType type);
 
 inline void dequantize(DType type, const std::byte* src, float* dst, uint64_t n) {

@@ -1,20 +1,24 @@
 #pragma once
 // Dot products of R weight rows with T token rows at once. Each of the R * T sums is taken in the
-// order that dot_f32 promises, whatever R and T: a tile only shares loads.
+// order that VectorOps::dot promises for the level, whatever R and T: a tile only shares loads.
 
-#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
+#include "tensor/simd_float-inl.h"
+
 namespace hybrid::internal {
+namespace {
 
-/// One SSE register; on other machines the compiler lowers it to what they have.
-using Float4 = float __attribute__((vector_size(16)));
+/// Two vectors of sums at the scalar level, where tiles are small; one at the wider ones.
+template <SimdLevel L>
+constexpr int kVectorsPerSum = L == SimdLevel::scalar ? 2 : 1;
 
-/// The 8 sums of one dot product.
-using Lanes = Float4[2];
-inline constexpr uint64_t kLanes = 8;
-inline constexpr uint64_t kDotChunk = 256;  // elements per partial sum; a multiple of kLanes
+template <SimdLevel L>
+constexpr uint64_t kLanes = kVectorsPerSum<L> * sizeof(typename SimdFloat<L>::Vector) /
+                            sizeof(float);
+
+constexpr uint64_t kDotChunk = 256;  // elements per partial sum; a multiple of all kLanes
 
 /// Rows of floats at a distance of `stride`.
 struct Rows {
@@ -22,71 +26,84 @@ struct Rows {
   uint64_t stride;
 };
 
-inline Float4 load4(const float* p) {
-  Float4 v;
-  std::memcpy(&v, p, sizeof(v));
-  return v;
-}
+/// The sums of one dot product.
+template <SimdLevel L>
+struct LaneSums {
+  typename SimdFloat<L>::Vector v[kVectorsPerSum<L>] = {};
+};
 
-inline float add_pairwise(const Lanes& lanes) {
-  const Float4 v = lanes[0] + lanes[1];
-  return (v[0] + v[2]) + (v[1] + v[3]);
+/// Halves are added until one number is left.
+template <SimdLevel L>
+float add_pairwise(const LaneSums<L>& sums) {
+  float lanes[kLanes<L>];
+  std::memcpy(lanes, sums.v, sizeof(lanes));
+  for (uint64_t n = kLanes<L> / 2; n > 0; n /= 2) {
+    for (uint64_t i = 0; i < n; ++i) lanes[i] += lanes[i + n];
+  }
+  return lanes[0];
 }
 
 /// totals += the sums over columns [begin, begin + n); n is a multiple of kLanes.
-template <int R, int T>
-inline void add_chunk(Rows w, Rows x, uint64_t begin, uint64_t n, Lanes (&totals)[R][T]) {
-  Lanes sums[R][T] = {};
-  for (uint64_t c = begin; c < begin + n; c += kLanes) {
+template <SimdLevel L, int R, int T>
+void add_chunk(Rows w, Rows x, uint64_t begin, uint64_t n, LaneSums<L> (&totals)[R][T]) {
+  using Simd = SimdFloat<L>;
+  constexpr int kVectors = kVectorsPerSum<L>;
+  constexpr uint64_t kWidth = kLanes<L> / kVectors;
+  LaneSums<L> sums[R][T];
+  for (uint64_t c = begin; c < begin + n; c += kLanes<L>) {
 #pragma GCC unroll 2
-    for (int h = 0; h < 2; ++h) {
-      Float4 xs[T];
+    for (int h = 0; h < kVectors; ++h) {
+      typename Simd::Vector xs[T];
 #pragma GCC unroll 4
-      for (int t = 0; t < T; ++t) xs[t] = load4(x.data + t * x.stride + c + 4 * h);
-#pragma GCC unroll 4
+      for (int t = 0; t < T; ++t) xs[t] = Simd::load(x.data + t * x.stride + c + kWidth * h);
+#pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
-        const Float4 ws = load4(w.data + r * w.stride + c + 4 * h);
+        const auto ws = Simd::load(w.data + r * w.stride + c + kWidth * h);
 #pragma GCC unroll 4
-        for (int t = 0; t < T; ++t) sums[r][t][h] += ws * xs[t];
+        for (int t = 0; t < T; ++t) {
+          sums[r][t].v[h] = Simd::multiply_add(ws, xs[t], sums[r][t].v[h]);
+        }
       }
     }
   }
   for (int r = 0; r < R; ++r) {
     for (int t = 0; t < T; ++t) {
-      for (int h = 0; h < 2; ++h) totals[r][t][h] += sums[r][t][h];
+      for (int h = 0; h < kVectors; ++h) totals[r][t].v[h] += sums[r][t].v[h];
     }
   }
 }
 
 /// n rows of fewer than kLanes floats, filled up with zeros.
-template <int n_rows>
+template <SimdLevel L, int n_rows>
 struct PaddedRows {
-  float data[n_rows][kLanes] = {};
+  float data[n_rows][kLanes<L>] = {};
 
   PaddedRows(Rows rows, uint64_t begin, uint64_t n) {
     for (int i = 0; i < n_rows; ++i) {
       std::memcpy(data[i], rows.data + i * rows.stride + begin, n * sizeof(float));
     }
   }
-  Rows rows() const { return {data[0], kLanes}; }
+  Rows rows() const { return {data[0], kLanes<L>}; }
 };
 
 /// y[t * y_stride + r] = dot product of row r of w and row t of x, both of n floats.
-template <int R, int T>
+template <SimdLevel L, int R, int T>
 void dot_tile(Rows w, Rows x, uint64_t n, float* y, uint64_t y_stride) {
-  Lanes totals[R][T] = {};
-  const uint64_t n_whole = n / kLanes * kLanes;
+  LaneSums<L> totals[R][T];
+  const uint64_t n_whole = n / kLanes<L> * kLanes<L>;
   for (uint64_t c = 0; c < n_whole; c += kDotChunk) {
-    add_chunk<R, T>(w, x, c, std::min(kDotChunk, n_whole - c), totals);
+    const uint64_t left = n_whole - c;
+    add_chunk<L, R, T>(w, x, c, left < kDotChunk ? left : kDotChunk, totals);
   }
   if (n_whole < n) {
-    const PaddedRows<R> w_tail(w, n_whole, n - n_whole);
-    const PaddedRows<T> x_tail(x, n_whole, n - n_whole);
-    add_chunk<R, T>(w_tail.rows(), x_tail.rows(), 0, kLanes, totals);
+    const PaddedRows<L, R> w_tail(w, n_whole, n - n_whole);
+    const PaddedRows<L, T> x_tail(x, n_whole, n - n_whole);
+    add_chunk<L, R, T>(w_tail.rows(), x_tail.rows(), 0, kLanes<L>, totals);
   }
   for (int r = 0; r < R; ++r) {
     for (int t = 0; t < T; ++t) y[t * y_stride + r] = add_pairwise(totals[r][t]);
   }
 }
 
+}  // namespace
 }  // namespace hybrid::internal

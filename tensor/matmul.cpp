@@ -1,8 +1,20 @@
 #include "tensor/matmul.h"
 
+#include <vector>
+
 #include "base/error.h"
 
 namespace hybrid {
+namespace {
+
+/// Grows and is never given back: a thread meets the same few row lengths over and over.
+float* thread_row_buffer(uint64_t n_floats) {
+  thread_local std::vector<float> buffer;
+  if (buffer.size() < n_floats) buffer.resize(n_floats);
+  return buffer.data();
+}
+
+}  // namespace
 
 void matmul_rows(const MatmulArgs& args, uint64_t row_begin, uint64_t row_end) {
   const TensorView& weight = args.weight;
@@ -14,7 +26,8 @@ void matmul_rows(const MatmulArgs& args, uint64_t row_begin, uint64_t row_end) {
   HYBRID_CHECK(args.x != nullptr && args.y != nullptr);
   HYBRID_CHECK(args.n_tokens == 1 || args.x_stride >= weight.n_cols());
   HYBRID_CHECK(args.n_tokens == 1 || args.y_stride >= weight.n_rows());
-  scalar::matmul_rows(args, row_begin, row_end);
+  float* row_buffer = thread_row_buffer(kMatmulRowGroup * weight.n_cols());
+  with_simd_level([&]<SimdLevel L>() { matmul_rows_at<L>(args, row_begin, row_end, row_buffer); });
 }
 
 }  // namespace hybrid

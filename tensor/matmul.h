@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "tensor/simd_level.h"
 #include "tensor/tensor_view.h"
 
 namespace hybrid {
@@ -20,8 +21,10 @@ struct MatmulArgs {
 
 /// Writes y[t][r] for r in [row_begin, row_end) only, so that rows can be shared out over workers.
 ///
-/// Weights are decoded exactly and sums are taken in float in the order of dot_f32 (vector_ops.h).
-/// y[t][r] is therefore the same bit for bit whatever n_tokens, the split into rows and the
+/// Weights are decoded exactly and sums are taken in float in the order of
+/// VectorOps::dot at the level in force.
+/// y[t][r] is therefore, for one level, the same
+/// bit for bit whatever n_tokens, the split into rows and the
 /// threads. The rows' bytes are read once for each block of tokens (512 KiB of x, at least 16
 /// tokens). Each thread keeps a buffer of kMatmulRowGroup decoded rows, which grows to the longest
 /// row it has met. Throws Error where shapes do not agree.
@@ -30,9 +33,10 @@ void matmul_rows(const MatmulArgs& args, uint64_t row_begin, uint64_t row_end);
 /// Rows that are decoded together.
 inline constexpr uint64_t kMatmulRowGroup = 8;
 
-namespace scalar {
-/// The body of matmul_rows, in portable C++; the arguments have been checked.
-void matmul_rows(const MatmulArgs& args, uint64_t row_begin, uint64_t row_end);
-}  // namespace scalar
+/// The kernel of one level; the arguments have been checked. row_buffer: kMatmulRowGroup * n_cols
+/// floats.
+template <SimdLevel L>
+void matmul_rows_at(const MatmulArgs& args, uint64_t row_begin, uint64_t row_end,
+                    float* row_buffer);
 
 }  // namespace hybrid

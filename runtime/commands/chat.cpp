@@ -32,6 +32,8 @@ class Conversation {
     template_.encode(engine_.tokenizer(), std::span(&probe, 1), true);
   }
 
+  const Sequence& sequence() const { return sequence_; }
+
   void reset() { messages_ = system_; }
 
   /// Takes what the user says and streams the answer. Throws Error where the conversation does not
@@ -75,6 +77,7 @@ class Conversation {
 }  // namespace
 
 void chat(const Options& options) {
+  catch_signals();
   EngineOptions setup = engine_options(options);
   setup.n_ctx = static_cast<uint32_t>(options.find_integer("ctx-size").value_or(0));
   const Engine engine(setup);
@@ -84,13 +87,15 @@ void chat(const Options& options) {
            : ChatTemplate::from_metadata(engine.model().file().metadata());
   Conversation conversation(engine, chat_template, options);
   const bool interactive = isatty(STDIN_FILENO) != 0;
-  log_banner(engine);
+  log_banner(engine, conversation.sequence());
   log_info(fmt::format("chat template {}; /reset begins a new conversation, /exit or Ctrl-D ends",
                        name_of(chat_template.format())));
   std::string line;
   while (true) {
     if (interactive) std::fputs("> ", stderr);
-    if (!read_line(line) || line == "/exit") return;
+    if (!read_line(line)) return;
+    line.erase(line.find_last_not_of(" \t\r") + 1);
+    if (line == "/exit") return;
     if (line.empty()) continue;
     if (line == "/reset") {
       conversation.reset();
@@ -98,6 +103,8 @@ void chat(const Options& options) {
     }
     try {
       conversation.answer(line);
+    } catch (const StdoutError&) {
+      throw;
     } catch (const Error& e) {
       if (!interactive) throw;
       std::fprintf(stderr, "hybrid-run: %s\n", e.what());

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/error.h"
 #include "runtime/engine.h"
 #include "runtime/options.h"
 
@@ -25,7 +26,8 @@ void tokenize(const Options& options);
 
 // --- interruption -------------------------------------------------------------------------------
 
-/// Makes SIGINT and SIGTERM set the flag; the second one kills.
+/// Makes SIGINT and SIGTERM set the flag, unless they are ignored; the second one kills. For
+/// commands that look at the flag.
 void catch_signals();
 const std::atomic<bool>& stop_flag();
 int stop_signal();
@@ -42,8 +44,9 @@ void log_detail(const std::string& message);  // with -v
 std::filesystem::path model_path(const Options& options);
 EngineOptions engine_options(const Options& options);
 SamplingParams sampling_params(const Options& options);
-/// One line: version, model, context, threads, kernels; then the model's notes.
-void log_banner(const Engine& engine);
+/// One line: version, model, context, threads, kernels; then the model's notes. With -v also what
+/// the sequence takes.
+void log_banner(const Engine& engine, const Sequence& sequence);
 
 // --- reading and writing ------------------------------------------------------------------------
 
@@ -55,11 +58,23 @@ std::string read_file(const std::string& path);
 /// "1,2,3"; throws UsageError naming the option.
 std::vector<TokenId> parse_token_ids(const std::string& text, std::string_view option);
 
-/// Writes to standard output; throws Error where that fails (a full disk).
+/// Standard output does not take what is written: nothing more can be said there.
+struct StdoutError : Error {
+  using Error::Error;
+};
+
+/// Writes to standard output; throws StdoutError where that fails (a full disk).
 void print(std::string_view text);
 void flush_stdout();
 
-/// A file being written; throws Error where it cannot be opened, written or closed.
+/// Throws Error where an output (the value of one of `outputs`) is a file that this run also reads
+/// (of `inputs`, or a part of the model) or writes.
+void check_outputs(const Options& options, const GgufFile& model,
+                   const std::vector<std::string_view>& outputs,
+                   const std::vector<std::string_view>& inputs);
+
+/// A file being written; throws Error where it cannot be opened, written or closed. A regular file
+/// has its name only when it is complete: until close() it is PATH.part.
 class OutputFile {
  public:
   explicit OutputFile(std::string path);
@@ -72,6 +87,7 @@ class OutputFile {
  private:
   [[noreturn]] void fail_with_errno(const char* action) const;
   std::string path_;
+  std::string written_path_;  // path_, or PATH.part
   std::FILE* file_;
 };
 

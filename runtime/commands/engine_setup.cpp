@@ -6,6 +6,7 @@
 #include "runtime/commands/command.h"
 #include "runtime/demo_model.h"
 #include "runtime/version.h"
+#include "tensor/simd_level.h"
 
 namespace hybrid::commands {
 
@@ -17,6 +18,7 @@ std::filesystem::path model_path(const Options& options) {
 }
 
 EngineOptions engine_options(const Options& options) {
+  if (const auto isa = options.find("isa")) set_simd_level(*find_simd_level(*isa));
   EngineOptions engine;
   engine.model = model_path(options);
   const std::string groups = options.get("expert-groups");
@@ -26,6 +28,9 @@ EngineOptions engine_options(const Options& options) {
   ExecutionOptions& execution = engine.execution;
   execution.n_batch = static_cast<uint32_t>(options.get_integer("batch-size"));
   execution.n_ubatch = static_cast<uint32_t>(options.get_integer("ubatch-size"));
+  if (options.is_set("ubatch-size") && execution.n_ubatch > execution.n_batch) {
+    fail_usage("-ub {} is more than -b {}; raise -b, too", execution.n_ubatch, execution.n_batch);
+  }
   const auto threads = options.find_integer("threads");
   execution.n_threads = threads ? static_cast<int>(*threads) : n_allowed_cores();
   execution.n_threads_batch =
@@ -45,20 +50,31 @@ SamplingParams sampling_params(const Options& options) {
   return params;
 }
 
-void log_banner(const Engine& engine) {
+void log_banner(const Engine& engine, const Sequence& sequence) {
   const ModelConfig& config = engine.model().config();
   const ExecutionOptions& execution = engine.options().execution;
   log_info(fmt::format(
-      "hybrid-run {}: {}, {} layers, {}; context {}, {} cache, {} threads (prefill {}), scalar "
-      "kernels",
+      "hybrid-run {}: {}, {} layers, {}; context {}, {} cache, {} threads (prefill {}), {} "
+      "kernels ({})",
       version(), config.name, config.n_layers, format_bytes(engine.model().file().total_bytes()),
-      engine.n_ctx(), execution.cache_type == DType::f32 ? "f32" : "f16", execution.n_threads,
-      execution.n_threads_batch));
-  if (engine.n_ctx() > config.n_ctx_train) {
+      sequence.n_ctx(), execution.cache_type == DType::f32 ? "f32" : "f16", execution.n_threads,
+      execution.n_threads_batch, name_of(simd_level()),
+      simd_level() == best_simd_level() ? "the best of this CPU" : "forced by --isa"));
+  if (sequence.n_ctx() > config.n_ctx_train) {
     log_info(fmt::format("warning: the context exceeds the {} tokens the model was trained for",
                          config.n_ctx_train));
   }
   for (const std::string& note : config.notes) log_info(note);
+  log_detail(fmt::format("memory: {} mapped weights, {} cache, {} activations",
+                         format_bytes(engine.model().file().total_bytes()),
+                         format_bytes(sequence.cache_bytes()),
+                         format_bytes(sequence.activation_bytes())));
+  for (const GgufFile::Part& part : engine.model().file().parts()) {
+    log_detail(
+        fmt::format("file: {}, {}", printable(part.path.string()), format_bytes(part.n_bytes)));
+  }
+  log_detail(fmt::format("tokenizer: {}, {} tokens", engine.tokenizer().pre_tokenizer(),
+                         engine.tokenizer().n_vocab()));
 }
 
 }  // namespace hybrid::commands

@@ -1,18 +1,15 @@
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <numeric>
 #include <optional>
+#include <set>
 
 #include "base/error.h"
 #include "runtime/commands/command.h"
 
 namespace hybrid::commands {
 namespace {
-
-std::vector<TokenId> tokens_to_evaluate(const Options& options, const Tokenizer& tokenizer) {
-  if (options.is_set("tokens")) return parse_token_ids(options.get("tokens"), "--tokens");
-  return tokenizer.encode(read_file(options.get("file")), {.add_bos = tokenizer.wants_bos()});
-}
 
 ExpertChoice read_choice(const std::string& path, const ModelConfig& config, uint32_t n_tokens) {
   const std::string bytes = read_file(path);
@@ -29,6 +26,15 @@ ExpertChoice read_choice(const std::string& path, const ModelConfig& config, uin
            config.moe.n_experts - 1);
     }
   }
+  for (size_t i = 0; i < choice.ids.size(); i += choice.n_used) {
+    const std::set<int32_t> distinct(
+        choice.ids.begin() + static_cast<std::ptrdiff_t>(i),
+        choice.ids.begin() + static_cast<std::ptrdiff_t>(i + choice.n_used));
+    if (distinct.size() < choice.n_used) {
+      fail("{}: expected {} different experts for each token, found one twice", printable(path),
+           choice.n_used);
+    }
+  }
   return choice;
 }
 
@@ -37,9 +43,8 @@ void print_best(const Tokenizer& tokenizer, std::span<const float> logits) {
   std::vector<TokenId> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
   const size_t n = std::min<size_t>(5, order.size());
-  const auto key = [&](TokenId id) { return std::isnan(logits[id]) ? -INFINITY : logits[id]; };
   std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(n), order.end(),
-                    [&](TokenId a, TokenId b) { return key(a) > key(b); });
+                    [&](TokenId a, TokenId b) { return logits[a] > logits[b]; });
   double sum = 0;
   for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - logits[order[0]]);
   print("most likely next tokens (id, probability, piece):\n");
@@ -55,10 +60,15 @@ void eval(const Options& options) {
   if (options.is_set("tokens") == options.is_set("file")) {
     fail_usage("`eval` needs either --tokens IDS or -f FILE");
   }
-  if (options.is_set("tokens")) parse_token_ids(options.get("tokens"), "--tokens");
+  catch_signals();
+  std::vector<TokenId> tokens;
+  if (options.is_set("tokens")) tokens = parse_token_ids(options.get("tokens"), "--tokens");
   const Engine engine(engine_options(options));
   const ModelConfig& config = engine.model().config();
-  const std::vector<TokenId> tokens = tokens_to_evaluate(options, engine.tokenizer());
+  if (options.is_set("file")) {
+    tokens = engine.tokenizer().encode(read_file(options.get("file")),
+                                       {.add_bos = engine.tokenizer().wants_bos()});
+  }
   if (tokens.empty()) fail("there are no tokens to evaluate");
   engine.check_tokens(tokens);
   const auto n_tokens = static_cast<uint32_t>(tokens.size());
@@ -67,16 +77,18 @@ void eval(const Options& options) {
   if (options.is_set("experts-in")) {
     replay = read_choice(options.get("experts-in"), config, n_tokens);
   }
+  check_outputs(options, engine.model().file(), {"logits-out", "experts-out"},
+                {"file", "experts-in"});
+  Sequence sequence(engine.model(), n_tokens, engine.options().execution);
   std::optional<OutputFile> logits_file, experts_file;
   if (const auto path = options.find("logits-out")) logits_file.emplace(*path);
   if (const auto path = options.find("experts-out")) {
     experts_file.emplace(*path);
     record.emplace(config.n_moe_layers(), n_tokens, config.moe.n_used);
   }
-  log_banner(engine);
+  log_banner(engine, sequence);
 
   // In batches, so that only one batch of logits is in memory.
-  Sequence sequence(engine.model(), n_tokens, engine.options().execution);
   const uint32_t step = engine.options().execution.n_batch;
   std::vector<float> logits;
   for (uint32_t done = 0; done < n_tokens; done += step) {

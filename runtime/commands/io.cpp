@@ -2,6 +2,8 @@
 #include <charconv>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
+#include <utility>
 
 #include "base/error.h"
 #include "base/text.h"
@@ -46,6 +48,9 @@ std::vector<TokenId> parse_token_ids(const std::string& text, std::string_view o
     const std::string word = begin == std::string::npos ? "" : part.substr(begin, end - begin + 1);
     TokenId id{};
     const auto [stop, error] = std::from_chars(word.data(), word.data() + word.size(), id);
+    if (error == std::errc::result_out_of_range) {
+      fail("token id {} is out of range", printable(word));
+    }
     if (error != std::errc{} || stop != word.data() + word.size()) {
       fail_usage("{}: expected token ids separated by commas, found '{}'", option, printable(part));
     }
@@ -56,21 +61,53 @@ std::vector<TokenId> parse_token_ids(const std::string& text, std::string_view o
 
 void print(std::string_view text) {
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) {
-    fail("cannot write to standard output: {}", errno_text());
+    throw StdoutError("cannot write to standard output: " + errno_text());
   }
 }
 
 void flush_stdout() {
-  if (std::fflush(stdout) != 0) fail("cannot write to standard output: {}", errno_text());
+  if (std::fflush(stdout) != 0) {
+    throw StdoutError("cannot write to standard output: " + errno_text());
+  }
 }
 
-OutputFile::OutputFile(std::string path)
-    : path_(std::move(path)), file_(std::fopen(path_.c_str(), "wb")) {
+void check_outputs(const Options& options, const GgufFile& model,
+                   const std::vector<std::string_view>& outputs,
+                   const std::vector<std::string_view>& inputs) {
+  namespace fs = std::filesystem;
+  std::vector<fs::path> taken;
+  for (const GgufFile::Part& part : model.parts()) taken.push_back(part.path);
+  for (const std::string_view name : inputs) {
+    if (const auto path = options.find(name)) taken.emplace_back(*path);
+  }
+  for (const std::string_view name : outputs) {
+    const auto path = options.find(name);
+    if (!path) continue;
+    for (const fs::path& other : taken) {
+      std::error_code ignored;
+      if (fs::path(*path) == other ||
+          (fs::equivalent(*path, other, ignored) && !fs::is_character_file(*path, ignored))) {
+        fail("--{} {}: this run already uses that file; choose another", name, printable(*path));
+      }
+    }
+    taken.emplace_back(*path);
+  }
+}
+
+OutputFile::OutputFile(std::string path) : path_(std::move(path)), written_path_(path_) {
+  std::error_code ignored;
+  const auto status = std::filesystem::status(path_, ignored);
+  if (!std::filesystem::exists(status) || std::filesystem::is_regular_file(status)) {
+    written_path_ += ".part";
+  }
+  file_ = std::fopen(written_path_.c_str(), "wb");
   if (file_ == nullptr) fail_with_errno("open");
 }
 
 OutputFile::~OutputFile() {
-  if (file_ != nullptr) std::fclose(file_);
+  if (file_ == nullptr) return;
+  std::fclose(file_);
+  if (written_path_ != path_) std::remove(written_path_.c_str());
 }
 
 void OutputFile::write(const void* data, size_t n_bytes) {
@@ -79,6 +116,9 @@ void OutputFile::write(const void* data, size_t n_bytes) {
 
 void OutputFile::close() {
   if (std::fclose(std::exchange(file_, nullptr)) != 0) fail_with_errno("write");
+  if (written_path_ != path_ && std::rename(written_path_.c_str(), path_.c_str()) != 0) {
+    fail_with_errno("rename");
+  }
 }
 
 void OutputFile::fail_with_errno(const char* action) const {

@@ -27,6 +27,7 @@ class JsonMessage : public spdlog::custom_flag_formatter {
 }  // namespace
 
 void set_up_log(const Options& options) {
+  if (!applies_to(*find_option("verbose"), options.command())) return;  // it logs nothing
   auto logger = std::make_shared<spdlog::logger>("hybrid-run",
                                                  std::make_shared<spdlog::sinks::stderr_sink_st>());
   auto formatter = std::make_unique<spdlog::pattern_formatter>();

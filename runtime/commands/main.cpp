@@ -1,6 +1,8 @@
 // hybrid-run: parses the command line, runs one command, and turns what it throws into one line and
 // an exit code: 0 done, 1 an error, 2 the command line is wrong, 130 Ctrl-C.
 
+#include <fcntl.h>
+
 #include <cstdio>
 #include <new>
 #include <utility>
@@ -17,32 +19,28 @@ constexpr std::pair<std::string_view, void (*)(const Options&)> kCommands[] = {
     {"inspect", inspect}, {"tokenize", tokenize},
 };
 
-bool is_help(const std::string& word) { return word == "--help" || word == "-h"; }
-
-/// --help and --version, wherever an option may stand.
-bool answer_questions(const std::vector<std::string>& words) {
-  if (words.empty()) return false;
-  if (words[0] == "--version") return print("hybrid-run " + version() + "\n"), true;
-  if (is_help(words[0]) || (words[0] == "help" && words.size() == 1)) {
-    return print(help_text()), true;
-  }
-  const CommandSpec* command = find_command(words[words[0] == "help" ? 1 : 0]);
-  if (command == nullptr) return false;
-  const bool asked =
-      words[0] == "help" || (words.size() > 1 && is_help(words[1])) || is_help(words.back());
-  if (asked) print(help_text(*command));
-  return asked;
-}
-
 void dispatch(const std::vector<std::string>& words) {
-  if (answer_questions(words)) return flush_stdout();
   const Options options = parse_command_line(words);
-  set_up_log(options);
-  catch_signals();
-  for (const auto& [name, command] : kCommands) {
-    if (name == options.command()) command(options);
+  if (options.question() == Question::version) {
+    print("hybrid-run " + version() + "\n");
+  } else if (options.question() == Question::help) {
+    const CommandSpec* command = find_command(options.command());
+    print(command == nullptr ? help_text() : help_text(*command));
+  } else {
+    set_up_log(options);
+    for (const auto& [name, command] : kCommands) {
+      if (name == options.command()) command(options);
+    }
   }
   flush_stdout();
+}
+
+/// A file that is opened later must not take the number of a closed standard stream.
+void keep_standard_streams() {
+  constexpr int kModes[] = {O_WRONLY, O_RDONLY, O_WRONLY};  // using 0 or 1 stays an error
+  for (int fd = 0; fd <= 2; ++fd) {
+    if (fcntl(fd, F_GETFD) == -1 && open("/dev/null", kModes[fd]) != fd) return;
+  }
 }
 
 int report(const std::string& message, int code) {
@@ -53,6 +51,7 @@ int report(const std::string& message, int code) {
 }
 
 int guarded_main(const std::vector<std::string>& words) {
+  keep_standard_streams();
   try {
     dispatch(words);
     return 0;

@@ -8,21 +8,27 @@ namespace {
 std::string prompt_text(const Options& options) {
   std::string text = input_text(options);
   // Editors end files with a newline that no one means to be part of the prompt.
-  if (options.is_set("file") && text.ends_with('\n')) text.pop_back();
+  if (options.is_set("file") && text.ends_with('\n')) {
+    text.pop_back();
+    if (text.ends_with('\r')) text.pop_back();
+  }
   return text;
 }
 
-double rate(uint32_t n_tokens, double seconds) { return seconds > 0 ? n_tokens / seconds : 0; }
+std::string rate(uint32_t n_tokens, double seconds) {
+  return n_tokens > 0 && seconds > 0 ? fmt::format("{:.1f} t/s", n_tokens / seconds) : "-";
+}
 
 void log_statistics(const GenerateResult& r) {
-  log_info(fmt::format("prompt {} tokens, {:.1f} t/s; generated {} tokens, {:.1f} t/s; ended: {}",
-                       r.n_prompt, rate(r.n_prompt, r.prefill_seconds), r.n_generated,
-                       rate(r.n_generated, r.decode_seconds), name_of(r.finish)));
+  log_info(fmt::format("prompt {} tokens, {}; generated {} tokens, {}; ended: {}", r.n_prompt,
+                       rate(r.n_prompt, r.prefill_seconds), r.n_generated,
+                       rate(r.n_decode_steps, r.decode_seconds), name_of(r.finish)));
 }
 
 }  // namespace
 
 void run(const Options& options) {
+  catch_signals();
   const std::string text = prompt_text(options);
   EngineOptions setup = engine_options(options);
   setup.n_ctx = static_cast<uint32_t>(options.find_integer("ctx-size").value_or(0));
@@ -32,8 +38,8 @@ void run(const Options& options) {
       text, {.add_bos = tokenizer.wants_bos(), .parse_special = options.get_toggle("special")});
   engine.check_prompt(prompt);
 
-  log_banner(engine);
   Sequence sequence = engine.make_sequence();
+  log_banner(engine, sequence);
   GenerateParams params;
   params.sampling = sampling_params(options);
   params.n_predict = options.get_integer("n-predict");

@@ -6,8 +6,11 @@ namespace hybrid::commands {
 
 void tokenize(const Options& options) {
   const bool decoding = options.is_set("decode");
-  if (decoding && (options.is_set("prompt") || options.is_set("file"))) {
-    fail_usage("--decode takes ids; leave -p and -f out");
+  for (const char* other : {"prompt", "file", "ids", "add-bos", "special"}) {
+    if (decoding && options.is_set(other)) {
+      fail_usage("--decode prints the text of ids; leave {} out",
+                 display_name(*find_option(other)));
+    }
   }
   std::vector<TokenId> ids;
   std::string text;

@@ -10,6 +10,7 @@
 
 #include "tensor/dequantize.h"
 #include "tests/support/random_weights.h"
+#include "tests/support/simd_levels.h"
 
 using namespace hybrid;
 using namespace hybrid::test;
@@ -127,6 +128,7 @@ double error_of(const Case& c, const Inputs& in, const MlaUpProjection& up, Work
 }  // namespace
 
 TEST_CASE("absorbed attention is attention") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   Workers workers(2);
   const MlaShape real{.n_heads = 2, .qk_nope = 128, .qk_rope = 64, .v_dim = 128, .kv_lora = 512};
   const MlaShape odd{.n_heads = 3, .qk_nope = 12, .qk_rope = 6, .v_dim = 20, .kv_lora = 32};
@@ -148,6 +150,7 @@ TEST_CASE("absorbed attention is attention") {
 }
 
 TEST_CASE("an f16 cache costs about a half's rounding") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   Workers workers(1);
   const MlaShape odd{.n_heads = 3, .qk_nope = 12, .qk_rope = 6, .v_dim = 20, .kv_lora = 32};
   const Case c{odd, 20, 5, DType::f32, DType::f16};

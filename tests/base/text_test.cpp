@@ -42,6 +42,8 @@ TEST_CASE("every code point goes to UTF-8 and back") {
 TEST_CASE("printable makes one line of anything") {
   CHECK(printable("blk.0") == "blk.0");
   CHECK(printable("a\nb\xff") == "a\\x0ab\\xff");
+  CHECK(printable("a\xc2\x9b"
+                  "2J\xe2\x80\xae") == "a\\xc2\\x9b2J\\xe2\\x80\\xae");
   CHECK(printable(std::string(100, 'x'), 10) == "xxxxxxxxxx...");
 }
 

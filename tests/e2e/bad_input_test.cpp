@@ -92,6 +92,7 @@ TEST_CASE("tokens, prompts and outputs that cannot be") {
   const Files f;
   check_error({"eval", "-m", f.model, "--tokens", "1,258"}, 1, "token id 258 is out of range");
   check_error({"eval", "-m", f.model, "--tokens", "1,-2"}, 1, "token id -2 is out of range");
+  check_error({"eval", "-m", f.model, "--tokens", "99999999999"}, 1, "is out of range");
   check_error({"eval", "-m", f.model, "--tokens", "1,x"}, 2, "found 'x'");
   check_error({"eval", "-m", f.model, "--tokens", ""}, 2, "--tokens");
   check_error({"run", "-m", f.model, "-p", "ab\xff", "-n", "1"}, 1, "UTF-8");
@@ -107,6 +108,29 @@ TEST_CASE("tokens, prompts and outputs that cannot be") {
   check_error({"chat", "-m", f.model}, 1, "known chat formats", {.text = "hi\n"});
   check_error({"chat", "-m", f.model, "--chat-template", "chatml"}, 1, "<|im_start|>",
               {.text = "hi\n"});
+}
+
+TEST_CASE("an output never overwrites what the run reads, nor another output") {
+  const Files f;
+  check_error({"eval", "-m", f.model, "--tokens", "1", "--logits-out", f.model}, 1,
+              "this run already uses that file");
+  CHECK(std::filesystem::file_size(f.model) == f.bytes.size());
+  const std::string out = (f.dir / "x").string();
+  check_error({"eval", "-m", f.model, "--tokens", "1", "--logits-out", out, "--experts-out", out},
+              1, "this run already uses that file");
+  const std::string text = f.write("t.txt", std::string(300, 'a'));
+  const std::string base = f.write("base", "");
+  check_error({"perplexity", "-m", f.model, "-f", text, "--ctx", "64", "--kl-base", base,
+               "--logits-out", base},
+              1, "this run already uses that file");
+}
+
+TEST_CASE("more context than memory is refused before anything is said") {
+  const Files f;
+  check_error({"run", "-m", f.model, "-p", "x", "-c", "1073741824", "-b", "1073741824", "-ub",
+               "1073741824"},
+              1, "not enough memory");
+  check_error({"run", "-m", f.model, "-p", "x", "-ub", "4096"}, 2, "-ub 4096 is more than -b 2048");
 }
 
 TEST_CASE("a full disk is an error") {

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "tests/support/golden.h"
@@ -31,6 +32,8 @@ ProgramResult run_well(const std::vector<std::string>& words, const ProgramInput
 TEST_CASE("help and version answer on standard output") {
   CHECK(run_well({"--help"}).out.find("perplexity") != std::string::npos);
   CHECK(run_well({"--version"}).out.starts_with("hybrid-run 0."));
+  CHECK(run_well({"help", "plan"}).out.find("not in this version yet") != std::string::npos);
+  CHECK(run_well({"run", "-m", "x", "--help"}).out.starts_with("hybrid-run run: "));
   for (const std::string command : {"run", "chat", "eval", "perplexity", "inspect", "tokenize"}) {
     CHECK(run_well({command, "--help"}).out.starts_with("hybrid-run " + command + ": "));
   }
@@ -67,6 +70,13 @@ TEST_CASE("run: Ctrl-C ends with 130") {
       run_program({"eval", "-m", f.model, "-f", big, "-ub", "8"}, {.interrupt_after_ms = 700});
   CHECK(result.exit_code == 130);
   CHECK(result.out.empty());
+  const std::string out = (f.dir / "logits").string();
+  const ProgramResult partial =
+      run_program({"eval", "-m", f.model, "-f", big, "-b", "8", "--logits-out", out},
+                  {.interrupt_after_ms = 700});
+  CHECK(partial.exit_code == 130);
+  CHECK_FALSE(std::filesystem::exists(out));  // nothing that looks complete
+  CHECK_FALSE(std::filesystem::exists(out + ".part"));
 }
 
 TEST_CASE("eval: a replayed choice of its own changes nothing") {
@@ -139,4 +149,10 @@ TEST_CASE("chat: turns, /reset and /exit from a pipe") {
   const size_t half = result.out.size() / 2;
   CHECK(half > 0);
   CHECK(result.out.substr(0, half) == result.out.substr(half));
+}
+
+TEST_CASE("the docs say what --help says") {
+  const std::string page = read_text(HYBRID_TEST_SOURCE_DIR "/docs/command-line.md");
+  // scripts/update_docs.sh writes the page anew.
+  CHECK(page.find(run_well({"--help"}).out) != std::string::npos);
 }

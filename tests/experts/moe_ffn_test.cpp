@@ -11,6 +11,7 @@
 #include "experts/routes.h"
 #include "tensor/dequantize.h"
 #include "tests/support/random_weights.h"
+#include "tests/support/simd_levels.h"
 
 using namespace hybrid;
 using namespace hybrid::test;
@@ -110,6 +111,7 @@ std::vector<int32_t> random_ids(uint32_t n_tokens, uint32_t n_used, uint32_t n_e
 }  // namespace
 
 TEST_CASE("routed experts follow the formula, merged or separate, on any threads") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   for (const uint32_t n_tokens : {0u, 1u, 2u, 17u}) {
     check_against_formula(DType::f32, DType::f32, n_tokens, random_ids(n_tokens, 3, 6), 3);
   }
@@ -118,6 +120,7 @@ TEST_CASE("routed experts follow the formula, merged or separate, on any threads
 }
 
 TEST_CASE("all tokens on one expert, and experts nobody chose") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   check_against_formula(DType::q8_0, DType::q8_0, 16, std::vector<int32_t>(16, 4), 1);
 }
 

@@ -2,6 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <cstring>
+#include <limits>
+
 #include "base/utf8.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_dir.h"
@@ -109,6 +112,44 @@ TEST_CASE("prompts that cannot be run are refused") {
   CHECK(error_of([&] {
           f.generate(sequence, {0, 258}, greedy(1), text);
         }) == "token id 258 is out of range: the vocabulary has ids 0 to 257");
+}
+
+TEST_CASE("rates count passes, not tokens") {
+  Fixture f;
+  Sequence sequence = f.engine.make_sequence();
+  std::string text;
+  const auto one = f.generate(sequence, {0, 70}, greedy(1), text);
+  CHECK(one.n_generated == 1);
+  CHECK(one.n_decode_steps == 0);
+  CHECK(f.generate(sequence, {0, 70}, greedy(4), text).n_decode_steps == 3);
+}
+
+TEST_CASE("a model whose output is no number is told, not sampled") {
+  const TempDir dir;
+  std::string bytes = tiny_model().bytes();
+  // The last tensor but one is the output norm: its data ends just before the output's.
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const size_t output_bytes = 258 * kTinyEmbd * sizeof(float);
+  std::memcpy(bytes.data() + bytes.size() - output_bytes - sizeof(float), &nan, sizeof(float));
+  EngineOptions options;
+  options.model = dir.write("nan.gguf", bytes);
+  const Engine engine(options);
+  Sequence sequence = engine.make_sequence();
+  const std::string error = error_of([&] {
+    engine.generate(sequence, std::vector<TokenId>{0, 70, 71}, {.n_predict = 3},
+                    [](std::string_view) {});
+  });
+  CHECK(error.find("output at position 2 is not a finite number") != std::string::npos);
+}
+
+TEST_CASE("more memory than there is is refused with the figures") {
+  Fixture f(kTinyContext);
+  ExecutionOptions execution;
+  execution.n_batch = execution.n_ubatch = 1u << 30;
+  const std::string error =
+      error_of([&] { Sequence sequence(f.engine.model(), 1u << 30, execution); });
+  CHECK(error.find("not enough memory: the cache of 1073741824 tokens needs") != std::string::npos);
+  CHECK(error.find("lower -c or -ub") != std::string::npos);
 }
 
 TEST_CASE("a vocabulary that does not fit the embedding is refused") {

@@ -157,6 +157,10 @@ TEST_CASE("a model that is not whole is refused by name") {
     const std::string misshapen = error({.misshape = name});
     CHECK(misshapen.find("'" + name + "': expected shape") != std::string::npos);
   }
+  CHECK(error({.selection_bias = true, .leave_out = "blk.2.exp_probs_b.bias"})
+            .find("'blk.2.exp_probs_b.bias' is missing") != std::string::npos);
+  CHECK(error({.selection_bias = true, .leave_out = "blk.1.exp_probs_b.bias"})
+            .find("'blk.2.exp_probs_b.bias': expected none") != std::string::npos);
   CHECK(error({.architecture = "llama"}).find("architecture 'llama' is not supported") !=
         std::string::npos);
   CHECK(error({.n_groups = 3, .n_groups_used = 2}).find("cannot be routed") != std::string::npos);

@@ -44,6 +44,12 @@ TEST_CASE("single-dash words, long names, = and bare toggles") {
   CHECK_FALSE(o.get_toggle("demo"));
   CHECK(o.get_integer("top-k") == 40);  // a default
   CHECK(parse("run --demo -p x").get("prompt") == "x");
+  CHECK(parse("run --special true -n=5").get_integer("n-predict") == 5);
+  CHECK(parse("perplexity -c 64").get_integer("ctx") == 64);
+  CHECK(parse("run -p -h").get("prompt") == "-h");
+  CHECK(parse("run -m x --help").question() == Question::help);
+  CHECK(parse("--version").question() == Question::version);
+  CHECK(parse("help plan").command() == "plan");
 }
 
 TEST_CASE("a wrong command line is a UsageError that helps") {
@@ -58,6 +64,9 @@ TEST_CASE("a wrong command line is a UsageError that helps") {
   CHECK(error("run -n") == "-n needs a value (N)");
   CHECK(error("run -ctk q5") == "-ctk: expected f32, f16, q8_0, found 'q5'");
   CHECK(error("run -p a -p b") == "-p is given twice: 'a' and 'b'");
+  CHECK(error("run --") == "unknown option '--'; see hybrid-run --help");
+  CHECK(error("inspect model.gguf") == "unexpected word 'model.gguf'; name the model with -m");
+  CHECK(error("run -m=").starts_with("-m: the file name is empty"));
   CHECK(error("run text") == "unexpected word 'text'; options begin with a dash");
   CHECK(error("inspect -t 2").starts_with("-t has no meaning for `inspect`; it belongs to: run"));
   CHECK(error("run --demo=maybe") == "--demo: expected 0, 1, on or off, found 'maybe'");
@@ -69,7 +78,8 @@ TEST_CASE("what this version lacks is refused, never ignored") {
   CHECK(error("run -fa 1") == "-fa 1 is not in this version yet; it has: 0");
   CHECK(error("run -ngl 99") == "-ngl 99 is not in this version yet; it has: 0");
   CHECK(error("run -ot exps=CPU") == "-ot is not in this version yet; leave it out");
-  CHECK(error("run --isa amx") == "--isa amx is not in this version yet; it has: scalar");
+  CHECK(error("run --isa amx") ==
+        "--isa amx is not in this version yet; it has: scalar, avx2, avx512_vnni");
   CHECK(error("bench") == "the command `bench` is not in this version yet");
   CHECK(error("run --mlock").find("--mlock has no meaning here: ") == 0);
 }
@@ -79,7 +89,12 @@ TEST_CASE("the table holds together") {
   for (const OptionSpec& o : option_table()) {
     CAPTURE(o.name);
     CHECK(names.insert(std::string(o.name)).second);
-    if (!o.short_name.empty()) CHECK(names.insert(std::string(o.short_name)).second);
+    // One command never has two options of one short name.
+    for (const CommandSpec& command : command_table()) {
+      if (!o.short_name.empty() && applies_to(o, command.name)) {
+        CHECK(names.insert(fmt::format("{} {}", command.name, o.short_name)).second);
+      }
+    }
     CHECK_FALSE(o.help.empty());
     CHECK_FALSE(foreign_flag_advice(display_name(o)).has_value());
     for (const std::string& command : split(o.commands, ' ')) {
@@ -107,6 +122,9 @@ TEST_CASE("a config fills in what the command line leaves open") {
   CHECK(o.get("model") == "from-config.gguf");
   CHECK(o.get_number("temp") == 0);
   CHECK(o.get_integer("ubatch-size") == 8);
+  // A typed option also silences what the config says of its alternative.
+  const Options demo = parse_command_line({"run", "-p", "x", "--config", path, "--demo"});
+  CHECK_FALSE(demo.is_set("model"));
 }
 
 TEST_CASE("a wrong config is an Error with file, place and the nearest name") {
@@ -115,11 +133,18 @@ TEST_CASE("a wrong config is an Error with file, place and the nearest name") {
   CHECK(config_error(R"({"temp": "hot"})") == R"(key "temp": expected a number, found "hot")");
   CHECK(config_error(R"({"ubatch-size": 1.5})")
             .starts_with(R"(key "ubatch-size": expected a whole)"));
-  CHECK(config_error(R"({"demo": 1})") == R"(key "demo": expected true or false, found 1)");
+  CHECK(config_error(R"({"demo": 2})") == R"(key "demo": expected true or false, found 2)");
+  CHECK(config_error(R"({"temp": 1e999})").find("not usable JSON") != std::string::npos);
+  CHECK(config_error(R"({"seed": 1, "seed": 2})") == R"(key "seed" stands twice)");
+  CHECK(config_error(R"({"config": "x"})") == "a config cannot name another config");
+  const std::string deep = std::string(100000, '[') + std::string(100000, ']');
+  CHECK(config_error("{\"temp\": " + deep + "}") ==
+        R"(key "temp": expected a number, found array)");
   CHECK(config_error(R"({"model": 7})") == R"(key "model": expected a string, found 7)");
   CHECK(config_error(R"({"mla": 3})").find("is not in this version yet") != std::string::npos);
   CHECK(config_error("[1]") == "expected a JSON object");
   CHECK(config_error("").find("not valid JSON") != std::string::npos);
   CHECK(error("run -p x --config /nonexistent/c.json") ==
-        "/nonexistent/c.json: cannot read the config file");
+        "/nonexistent/c.json: cannot read the config file: No such file or directory");
+  CHECK(error("run -p x --config /tmp").find("Is a directory") != std::string::npos);
 }

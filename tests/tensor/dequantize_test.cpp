@@ -16,6 +16,7 @@
 #include "tensor/codebooks.h"
 #include "tensor/quant_blocks.h"
 #include "tests/support/golden.h"
+#include "tests/support/simd_levels.h"
 
 using namespace hybrid;
 
@@ -81,6 +82,7 @@ constexpr f16_t kTwo = 0x4000;   // 2.0
 }  // namespace
 
 TEST_CASE("golden blocks decode bit for bit, from any address") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   HYBRID_NEEDS_GOLDEN();
   for (const DTypeInfo& info : dtypes()) {
     if (info.type == DType::f32) continue;  // no golden file, and nothing to decode
@@ -100,6 +102,7 @@ TEST_CASE("golden blocks decode bit for bit, from any address") {
 }
 
 TEST_CASE("decoding may begin and end at any block") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   HYBRID_NEEDS_GOLDEN();
   for (const DTypeInfo& info : dtypes()) {
     if (info.type == DType::f32) continue;
@@ -120,6 +123,7 @@ TEST_CASE("decoding may begin and end at any block") {
 }
 
 TEST_CASE("no bytes are refused: garbage decodes within bounds, the same each time") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   std::mt19937 random(1);
   for (const DTypeInfo& info : dtypes()) {
     CAPTURE(info.name);
@@ -140,6 +144,7 @@ TEST_CASE("no bytes are refused: garbage decodes within bounds, the same each ti
 }
 
 TEST_CASE("block structs agree with the table of types") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   const auto agrees = [](auto block) {
     using Block = decltype(block);
     const DTypeInfo& info = info_of(Block::kType);
@@ -161,10 +166,12 @@ TEST_CASE("block structs agree with the table of types") {
 }
 
 TEST_CASE("a number that is no type has no decoder") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   CHECK_THROWS_AS(dequantize_fn(static_cast<DType>(5)), Error);
 }
 
 TEST_CASE("the codebooks are the format's") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   CHECK(hash_of(kIq4NlValues) == 0x055d06d2d8fa0f75u);
   CHECK(hash_of(kMxfp4Values) == 0x3f0e3c08af1e5eb5u);
   CHECK(hash_of(kIq2XxsGrid) == 0xbb4ee025b5ac6e8eu);
@@ -179,6 +186,7 @@ TEST_CASE("the codebooks are the format's") {
 }
 
 TEST_CASE("floats of 32 and 16 bits") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   const float f[] = {1.5f, -0.0f, INFINITY};
   float out[3];
   dequantize(DType::f32, reinterpret_cast<const std::byte*>(f), out, 3);
@@ -192,6 +200,7 @@ TEST_CASE("floats of 32 and 16 bits") {
 }
 
 TEST_CASE("every f16 is decoded as base/half.h does it") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   std::vector<f16_t> bits(65536);
   for (size_t i = 0; i < bits.size(); ++i) bits[i] = static_cast<f16_t>(i);
   std::vector<float> decoded(bits.size());
@@ -203,6 +212,7 @@ TEST_CASE("every f16 is decoded as base/half.h does it") {
 }
 
 TEST_CASE("Q4_0, Q4_1: a byte holds elements j and j + 16") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   auto q4_0 = zero_block<BlockQ4_0>();
   q4_0.d = kHalf;
   q4_0.qs[0] = 0x0f;
@@ -223,6 +233,7 @@ TEST_CASE("Q4_0, Q4_1: a byte holds elements j and j + 16") {
 }
 
 TEST_CASE("Q5_0, Q5_1: qh has the fifth bits in the order of the elements") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   auto q5_0 = zero_block<BlockQ5_0>();
   q5_0.d = kOne;
   q5_0.qs[1] = 0x3f;
@@ -242,6 +253,7 @@ TEST_CASE("Q5_0, Q5_1: qh has the fifth bits in the order of the elements") {
 }
 
 TEST_CASE("Q8_0: signed bytes") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   auto block = zero_block<BlockQ8_0>();
   block.d = kHalf;
   block.qs[0] = -128;
@@ -252,6 +264,7 @@ TEST_CASE("Q8_0: signed bytes") {
 }
 
 TEST_CASE("Q2_K: two bits, and a scale and a minimum of four bits per 16") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   auto block = zero_block<BlockQ2_K>();
   block.d = kOne;
   block.dmin = kHalf;
@@ -267,6 +280,7 @@ TEST_CASE("Q2_K: two bits, and a scale and a minimum of four bits per 16") {
 }
 
 TEST_CASE("Q3_K: a set mask bit spares the element the -4") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   auto block = zero_block<BlockQ3_K>();
   block.d = kOne;
   block.scales[0] = 0x21;  // scale 0: low bits 1; scale 8: low bits 2
@@ -285,6 +299,7 @@ TEST_CASE("Q3_K: a set mask bit spares the element the -4") {
 }
 
 TEST_CASE("Q4_K: six-bit scales, the last four of them in two pieces") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   auto block = zero_block<BlockQ4_K>();
   block.d = kOne;
   block.dmin = kTwo;
@@ -302,6 +317,7 @@ TEST_CASE("Q4_K: six-bit scales, the last four of them in two pieces") {
 }
 
 TEST_CASE("Q5_K: Q4_K with a fifth bit") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   auto block = zero_block<BlockQ5_K>();
   block.d = kOne;
   block.scales[2] = 3;  // elements 64 to 95
@@ -313,6 +329,7 @@ TEST_CASE("Q5_K: Q4_K with a fifth bit") {
 }
 
 TEST_CASE("Q6_K: four low bits, two high bits, signed scales") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   auto block = zero_block<BlockQ6_K>();
   block.d = kHalf;
   block.scales[0] = -4;    // elements 0 to 15
@@ -334,6 +351,7 @@ TEST_CASE("Q6_K: four low bits, two high bits, signed scales") {
 }
 
 TEST_CASE("IQ4_NL, IQ4_XS: nibbles through a table") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   auto nl = zero_block<BlockIQ4_NL>();
   nl.d = kTwo;
   nl.qs[0] = 0xf8;
@@ -353,6 +371,7 @@ TEST_CASE("IQ4_NL, IQ4_XS: nibbles through a table") {
 }
 
 TEST_CASE("MXFP4: the exponent covers subnormals, and is doubled in the values") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   auto block = zero_block<BlockMXFP4>();
   block.qs[0] = 0xf7;
   block.e = 128;
@@ -367,6 +386,7 @@ TEST_CASE("MXFP4: the exponent covers subnormals, and is doubled in the values")
 }
 
 TEST_CASE("IQ2_XXS, IQ3_XXS: seven signs stored, the eighth makes their number even") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   auto iq2 = zero_block<BlockIQ2_XXS>();
   iq2.d = kTwo;
   iq2.groups[1].signs_and_scale = 3u << 28 | 4u << 7;  // run 1: element 2, and so element 7
@@ -386,6 +406,7 @@ TEST_CASE("IQ2_XXS, IQ3_XXS: seven signs stored, the eighth makes their number e
 }
 
 TEST_CASE("IQ1_S: a scale and a shift of an eighth for 32") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   auto block = zero_block<BlockIQ1_S>();
   block.d = kTwo;
   block.qs[7] = 0x21;
@@ -397,6 +418,7 @@ TEST_CASE("IQ1_S: a scale and a shift of an eighth for 32") {
 }
 
 TEST_CASE("IQ2_XS: nine bits of index under seven of signs") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   auto block = zero_block<BlockIQ2_XS>();
   block.d = kTwo;
   block.qs[6] = 511 | 1 << 9;  // run 6: the last entry; element 0 and so element 7 negated
@@ -410,6 +432,7 @@ TEST_CASE("IQ2_XS: nine bits of index under seven of signs") {
 }
 
 TEST_CASE("IQ2_S: two more bits of index per run, all eight signs stored") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   auto block = zero_block<BlockIQ2_S>();
   block.d = kTwo;
   block.qs[31] = 0xfe;
@@ -424,6 +447,7 @@ TEST_CASE("IQ2_S: two more bits of index per run, all eight signs stored") {
 }
 
 TEST_CASE("IQ3_S: a ninth bit of index per four elements, odd scales") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   auto block = zero_block<BlockIQ3_S>();
   block.d = kHalf;
   block.qs[8] = 7;     // elements 32 to 35
@@ -439,6 +463,7 @@ TEST_CASE("IQ3_S: a ninth bit of index per four elements, odd scales") {
 }
 
 TEST_CASE("IQ1_M: the block's scale is spread over the small ones") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   auto block = zero_block<BlockIQ1_M>();
   block.scales[0] = 0x1000;  // 0x4301 = 3.501953125
   block.scales[1] = 0x0000;

@@ -13,6 +13,7 @@
 #include "tensor/dequantize.h"
 #include "tensor/vector_ops.h"
 #include "tests/support/random_weights.h"
+#include "tests/support/simd_levels.h"
 
 using namespace hybrid;
 using test::random_floats;
@@ -76,19 +77,24 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
-/// The contract of dot_f32, word for word and without a vector type.
+/// The contract of VectorOps::dot, word for word and without a vector type.
 float plain_dot(const float* a, const float* b, uint64_t n) {
-  float totals[8] = {};
+  const bool fused = simd_level() != SimdLevel::scalar;
+  const uint64_t n_lanes = simd_level() == SimdLevel::avx512_vnni ? 16 : 8;
+  float totals[16] = {};
   const auto add = [&](uint64_t begin, uint64_t end) {
-    float sums[8] = {};
-    for (uint64_t i = begin; i < end; ++i) sums[i % 8] += a[i] * b[i];
-    for (int lane = 0; lane < 8; ++lane) totals[lane] += sums[lane];
+    float sums[16] = {};
+    for (uint64_t i = begin; i < end; ++i) {
+      float& sum = sums[i % n_lanes];
+      sum = fused ? std::fma(a[i], b[i], sum) : sum + a[i] * b[i];
+    }
+    for (uint64_t lane = 0; lane < n_lanes; ++lane) totals[lane] += sums[lane];
   };
-  const uint64_t n_whole = n / 8 * 8;
+  const uint64_t n_whole = n / n_lanes * n_lanes;
   for (uint64_t i = 0; i < n_whole; i += 256) add(i, std::min(i + 256, n_whole));
   if (n_whole < n) add(n_whole, n);
-  for (int half = 4; half > 0; half /= 2) {
-    for (int lane = 0; lane < half; ++lane) totals[lane] += totals[lane + half];
+  for (uint64_t half = n_lanes / 2; half > 0; half /= 2) {
+    for (uint64_t lane = 0; lane < half; ++lane) totals[lane] += totals[lane + half];
   }
   return totals[0];
 }
@@ -96,6 +102,7 @@ float plain_dot(const float* a, const float* b, uint64_t n) {
 }  // namespace
 
 TEST_CASE("every type and shape agrees with sums in double") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   for (const DTypeInfo& info : dtypes()) {
     CAPTURE(info.name);
     for (const uint64_t n_blocks : {1, 3}) {
@@ -114,6 +121,7 @@ TEST_CASE("every type and shape agrees with sums in double") {
 }
 
 TEST_CASE("rows of any length, also where it is no multiple of a vector") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   for (const uint64_t n_cols : {7, 8, 9, 255, 256, 257, 264, 511, 519}) {
     CAPTURE(n_cols);
     Problem p = make_problem(DType::f16, n_cols, 5, 3);
@@ -123,6 +131,7 @@ TEST_CASE("rows of any length, also where it is no multiple of a vector") {
 }
 
 TEST_CASE("long rows lose no precision") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   Problem p = make_problem(DType::q4_k, 18432, 16, 4);
   matmul_rows(p.args, 0, 16);
   double error = 0;
@@ -140,6 +149,7 @@ TEST_CASE("long rows lose no precision") {
 }
 
 TEST_CASE("no tokens and no rows: nothing is read or written") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   Problem p = make_problem(DType::q8_0, 64, 4, 0);
   p.args.x = nullptr;
   p.args.y = nullptr;
@@ -150,6 +160,7 @@ TEST_CASE("no tokens and no rows: nothing is read or written") {
 }
 
 TEST_CASE("a result has the same bits whatever the number of tokens") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   for (const DTypeInfo& info : dtypes()) {
     CAPTURE(info.name);
     const uint64_t n_cols = info.block_size == 1 ? 303 : 3 * info.block_size;
@@ -170,26 +181,28 @@ TEST_CASE("a result has the same bits whatever the number of tokens") {
 }
 
 TEST_CASE("more tokens than one block holds") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   Problem p = make_problem(DType::q8_0, 18432, 9, 37);  // blocks of 16
   matmul_rows(p.args, 0, 9);
   std::vector<float> dots(p.y.size());
   for (uint64_t r = 0; r < 9; ++r) {
     const std::vector<float> w = decoded_row(p.args.weight, r);
     for (uint64_t t = 0; t < 37; ++t) {
-      dots[t * 9 + r] = dot_f32(w.data(), p.x.data() + t * w.size(), w.size());
+      dots[t * 9 + r] = vector_ops().dot(w.data(), p.x.data() + t * w.size(), w.size());
     }
   }
   CHECK(same_bits(p.y, dots));
 }
 
-TEST_CASE("a result has the same bits whatever the split into rows, and is dot_f32") {
+TEST_CASE("a result has the same bits whatever the split into rows, and is VectorOps::dot") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   for (const uint64_t n_tokens : {1, 4, 5}) {
     Problem p = make_problem(DType::q6_k, 768, 41, n_tokens);
     std::vector<float> dots(p.y.size());
     for (uint64_t r = 0; r < 41; ++r) {
       const std::vector<float> w = decoded_row(p.args.weight, r);
       for (uint64_t t = 0; t < n_tokens; ++t) {
-        dots[t * 41 + r] = dot_f32(w.data(), p.x.data() + t * 768, 768);
+        dots[t * 41 + r] = vector_ops().dot(w.data(), p.x.data() + t * 768, 768);
       }
     }
     for (const uint64_t step : {1, 2, 3, 7, 8, 9, 41}) {
@@ -202,6 +215,7 @@ TEST_CASE("a result has the same bits whatever the split into rows, and is dot_f
 }
 
 TEST_CASE("threads may share out the rows") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   Problem p = make_problem(DType::iq4_xs, 512, 64, 3);
   matmul_rows(p.args, 0, 64);
   const std::vector<float> expected = p.y;
@@ -215,6 +229,7 @@ TEST_CASE("threads may share out the rows") {
 }
 
 TEST_CASE("only the asked rows are written, and gaps between tokens are kept") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   Problem p = make_problem(DType::q4_0, 64, 6, 3);
   matmul_rows(p.args, 0, 6);
   std::vector<float> x(3 * 70, NAN);  // what lies between the rows of x must not matter
@@ -231,6 +246,7 @@ TEST_CASE("only the asked rows are written, and gaps between tokens are kept") {
 }
 
 TEST_CASE("weights may lie at any address") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   for (const DType type : {DType::f32, DType::bf16, DType::q8_0, DType::iq3_s}) {
     Problem p = make_problem(type, 256, 9, 2);
     matmul_rows(p.args, 0, 9);
@@ -264,23 +280,25 @@ TEST_CASE("shapes that do not agree are refused") {
   refused([](MatmulArgs& a) { a.y_stride = 3; });
 }
 
-TEST_CASE("dot_f32 takes its sum in the promised order") {
+TEST_CASE("VectorOps::dot takes its sum in the promised order") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   const std::vector<float> a = random_floats(600, 3);
   const std::vector<float> b = random_floats(600, 4);
-  CHECK(dot_f32(a.data(), b.data(), 0) == 0.0f);
+  CHECK(vector_ops().dot(a.data(), b.data(), 0) == 0.0f);
   for (uint64_t n = 0; n <= 600; ++n) {
-    REQUIRE(dot_f32(a.data(), b.data(), n) == plain_dot(a.data(), b.data(), n));
-    REQUIRE(dot_f32(a.data() + 600 - n, b.data() + 600 - n, n) ==
+    REQUIRE(vector_ops().dot(a.data(), b.data(), n) == plain_dot(a.data(), b.data(), n));
+    REQUIRE(vector_ops().dot(a.data() + 600 - n, b.data() + 600 - n, n) ==
             plain_dot(a.data() + 600 - n, b.data() + 600 - n, n));
   }
 }
 
-TEST_CASE("axpy_f32 adds a multiple, rounding the product first") {
+TEST_CASE("VectorOps::axpy adds a multiple, rounding the product first") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   const std::vector<float> x = random_floats(37, 5);
   const std::vector<float> before = random_floats(37, 6);
   for (const uint64_t n : {0, 1, 5, 36}) {
     std::vector<float> y = before;
-    axpy_f32(-0.7f, x.data(), y.data(), n);
+    vector_ops().axpy(-0.7f, x.data(), y.data(), n);
     for (uint64_t i = 0; i < 37; ++i) {
       const volatile float product = -0.7f * x[i];  // not to be fused here either
       CHECK(y[i] == (i < n ? before[i] + product : before[i]));

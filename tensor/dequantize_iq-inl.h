@@ -1,10 +1,13 @@
+#pragma once
+// The types whose values come out of a table.
+// For dequantize_table-inl.h, which says how this is compiled.
+
 #include <array>
 #include <cstring>
 
 #include "base/half.h"
 #include "tensor/codebooks.h"
 #include "tensor/dequantize-inl.h"
-#include "tensor/dequantize_rows.h"
 
 namespace hybrid::internal {
 namespace {
@@ -154,8 +157,6 @@ void decode_iq1_m(const BlockIQ1_M& block, float* y) {
   }
 }
 
-}  // namespace
-
 void dequantize_iq4_nl(const std::byte* src, float* dst, uint64_t n) {
   decode_blocks<BlockIQ4_NL, decode_iq4_nl>(src, dst, n);
 }
@@ -196,4 +197,5 @@ void dequantize_iq1_m(const std::byte* src, float* dst, uint64_t n) {
   decode_blocks<BlockIQ1_M, decode_iq1_m>(src, dst, n);
 }
 
+}  // namespace
 }  // namespace hybrid::internal

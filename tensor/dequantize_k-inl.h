@@ -1,6 +1,9 @@
+#pragma once
+// The K types: 256 elements with scales of their own for 16 or 32 of them.
+// For dequantize_table-inl.h, which says how this is compiled.
+
 #include "base/half.h"
 #include "tensor/dequantize-inl.h"
-#include "tensor/dequantize_rows.h"
 
 namespace hybrid::internal {
 namespace {
@@ -91,8 +94,6 @@ void decode_q6_k(const BlockQ6_K& block, float* y) {
   }
 }
 
-}  // namespace
-
 void dequantize_q2_k(const std::byte* src, float* dst, uint64_t n) {
   decode_blocks<BlockQ2_K, decode_q2_k>(src, dst, n);
 }
@@ -113,4 +114,5 @@ void dequantize_q6_k(const std::byte* src, float* dst, uint64_t n) {
   decode_blocks<BlockQ6_K, decode_q6_k>(src, dst, n);
 }
 
+}  // namespace
 }  // namespace hybrid::internal

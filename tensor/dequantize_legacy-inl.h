@@ -1,9 +1,12 @@
+#pragma once
+// The types of one scale (and perhaps a minimum) per 32 elements, and the floats.
+// For dequantize_table-inl.h, which says how this is compiled.
+
 #include <bit>
 #include <cstring>
 
 #include "base/half.h"
 #include "tensor/dequantize-inl.h"
-#include "tensor/dequantize_rows.h"
 
 namespace hybrid::internal {
 namespace {
@@ -70,8 +73,6 @@ inline float f16_to_f32_masked(f16_t h) {
   return std::bit_cast<float>(sign | (subnormal & is_subnormal) | (normal & ~is_subnormal));
 }
 
-}  // namespace
-
 void dequantize_f32(const std::byte* src, float* dst, uint64_t n) {
   std::memcpy(dst, src, n * sizeof(float));
 }
@@ -112,4 +113,5 @@ void dequantize_q8_0(const std::byte* src, float* dst, uint64_t n) {
   decode_blocks<BlockQ8_0, decode_q8_0>(src, dst, n);
 }
 
+}  // namespace
 }  // namespace hybrid::internal

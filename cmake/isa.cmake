@@ -1,0 +1,21 @@
+# Instruction set levels: a file op_<level>.cpp, and no other, is compiled for that level. The program
+# chooses at run time (tensor/simd_level.h); scripts/check_isa.py proves that nothing wider leaked.
+
+set(isa_flags_avx2 -mavx2 -mfma -mf16c)
+set(isa_flags_avx512_vnni ${isa_flags_avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
+    -mprefer-vector-width=512)
+
+# Sets the flags of the files of a list by their names; on other processors takes them out of it.
+function(set_isa_flags list_name)
+  set(sources ${${list_name}})
+  foreach(level avx2 avx512_vnni)
+    set(of_level ${sources})
+    list(FILTER of_level INCLUDE REGEX "_${level}\\.cpp$")
+    if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+      set_source_files_properties(${of_level} PROPERTIES COMPILE_OPTIONS "${isa_flags_${level}}")
+    elseif(of_level)
+      list(REMOVE_ITEM sources ${of_level})
+    endif()
+  endforeach()
+  set(${list_name} ${sources} PARENT_SCOPE)
+endfunction()

@@ -1,0 +1,10 @@
+#pragma once
+#include <cstdint>
+
+namespace hybrid {
+
+/// Memory this process can still take without pushing others out: MemAvailable of the machine, or
+/// what its cgroup leaves where that is less. The largest number where neither can be read.
+uint64_t available_memory_bytes();
+
+}  // namespace hybrid

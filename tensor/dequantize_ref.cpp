@@ -1,0 +1,10 @@
+#include "tensor/dequantize_table-inl.h"
+
+namespace hybrid {
+
+template <>
+DequantizeFn dequantize_fn_at<SimdLevel::scalar>(DType type) {
+  return internal::decoder_of(type);
+}
+
+}  // namespace hybrid

@@ -1,0 +1,11 @@
+#include "tensor/matmul-inl.h"
+
+namespace hybrid {
+
+template <>
+void matmul_rows_at<SimdLevel::avx512_vnni>(const MatmulArgs& args, uint64_t row_begin,
+                                            uint64_t row_end, float* row_buffer) {
+  internal::matmul_rows_body<SimdLevel::avx512_vnni>(args, row_begin, row_end, row_buffer);
+}
+
+}  // namespace hybrid

@@ -1,0 +1,91 @@
+#include "tensor/simd_level.h"
+
+#include <atomic>
+#include <utility>
+
+#include "base/error.h"
+#include "base/text.h"
+
+namespace hybrid {
+namespace {
+
+constexpr SimdLevel kLevels[] = {SimdLevel::scalar, SimdLevel::avx2, SimdLevel::avx512_vnni};
+
+std::vector<std::string> missing_features(SimdLevel level) {
+  std::vector<std::string> missing;
+#if defined(__x86_64__)
+  // The builtins also ask the kernel (XGETBV) whether it saves the wide registers.
+  const std::pair<const char*, bool> avx2[] = {
+      {"avx2", __builtin_cpu_supports("avx2")},
+      {"fma", __builtin_cpu_supports("fma")},
+      {"f16c", __builtin_cpu_supports("f16c")},
+  };
+  const std::pair<const char*, bool> avx512[] = {
+      {"avx512f", __builtin_cpu_supports("avx512f")},
+      {"avx512bw", __builtin_cpu_supports("avx512bw")},
+      {"avx512dq", __builtin_cpu_supports("avx512dq")},
+      {"avx512vl", __builtin_cpu_supports("avx512vl")},
+      {"avx512_vnni", __builtin_cpu_supports("avx512vnni")},
+  };
+  if (level >= SimdLevel::avx2) {
+    for (const auto& [name, there] : avx2) {
+      if (!there) missing.emplace_back(name);
+    }
+  }
+  if (level >= SimdLevel::avx512_vnni) {
+    for (const auto& [name, there] : avx512) {
+      if (!there) missing.emplace_back(name);
+    }
+  }
+#else
+  if (level != SimdLevel::scalar) missing.emplace_back("the x86-64 architecture");
+#endif
+  return missing;
+}
+
+std::atomic<SimdLevel>& level_in_force() {
+  static std::atomic<SimdLevel> level{best_simd_level()};
+  return level;
+}
+
+}  // namespace
+
+std::string_view name_of(SimdLevel level) {
+  switch (level) {
+    case SimdLevel::avx2:
+      return "avx2";
+    case SimdLevel::avx512_vnni:
+      return "avx512_vnni";
+    default:
+      return "scalar";
+  }
+}
+
+std::optional<SimdLevel> find_simd_level(std::string_view name) {
+  for (const SimdLevel level : kLevels) {
+    if (name_of(level) == name) return level;
+  }
+  return std::nullopt;
+}
+
+std::string missing_for(SimdLevel level) { return join(missing_features(level), ", "); }
+
+SimdLevel best_simd_level() {
+  SimdLevel best = SimdLevel::scalar;
+  for (const SimdLevel level : kLevels) {
+    if (missing_features(level).empty()) best = level;
+  }
+  return best;
+}
+
+SimdLevel simd_level() { return level_in_force().load(std::memory_order_relaxed); }
+
+void set_simd_level(SimdLevel level) {
+  if (const std::string missing = missing_for(level); !missing.empty()) {
+    fail("--isa {}: this processor lacks {}; the best it has is {}", name_of(level), missing,
+         name_of(best_simd_level()));
+  }
+  level_in_force() = level;
+}
+
+}  // namespace hybrid
