@@ -49,11 +49,11 @@ void KvCache::store(uint32_t layer, uint32_t position, const float* row) {
   for (uint32_t i = 0; i < shape_.row_dim; ++i) half[i] = f32_to_f16(row[i]);
 }
 
-const float* load_cache_row(const KvCache& cache, uint32_t layer, uint32_t position,
-                            float* scratch) {
-  const std::byte* row = cache.rows(layer) + position * cache.row_bytes();
-  if (cache.shape().type == DType::f32) return reinterpret_cast<const float*>(row);
-  dequantize(DType::f16, row, scratch, cache.shape().row_dim);
+const float* load_cache_rows(const KvCache& cache, uint32_t layer, uint32_t first, uint32_t n,
+                             float* scratch) {
+  const std::byte* rows = cache.rows(layer) + first * cache.row_bytes();
+  if (cache.shape().type == DType::f32) return reinterpret_cast<const float*>(rows);
+  dequantize(cache.shape().type, rows, scratch, uint64_t{n} * cache.shape().row_dim);
   return scratch;
 }
 

@@ -45,9 +45,9 @@ class KvCache {
   std::unique_ptr<std::byte, Unmap> data_;
 };
 
-/// The row of a layer and position as floats: the row itself for f32, else converted into
-/// `scratch`.
-const float* load_cache_row(const KvCache& cache, uint32_t layer, uint32_t position,
-                            float* scratch);
+/// n rows of a layer from position `first` on, as floats, [n][row_dim]: the rows themselves for
+/// f32, else converted into `scratch`.
+const float* load_cache_rows(const KvCache& cache, uint32_t layer, uint32_t first, uint32_t n,
+                             float* scratch);
 
 }  // namespace hybrid

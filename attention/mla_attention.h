@@ -26,8 +26,8 @@ struct MlaAttentionArgs {
   float* latent = nullptr;      // scratch, [n_tokens][n_heads][kv_lora + qk_rope]
 };
 
-/// Parallel over heads, and over (token, head). Each (token, head) is computed alone and in one
-/// order, so neither threads nor the micro-batch change a bit of it.
+/// Parallel over heads, and over (token, group of heads). Each (token, head) is computed alone and
+/// in one order, so neither threads nor the micro-batch change a bit of it.
 void mla_attention_absorbed(const MlaAttentionArgs& args, const MlaUpProjection& up,
                             const KvCache& cache, Workers& workers);
 

@@ -137,6 +137,7 @@ TEST_CASE("absorbed attention is attention") {
       {real, 0, 1},
       {odd, 0, 17},
       {odd, 40, 1},
+      {real, 70, 9},
       {real, 3, 2, DType::q4_k},
       {odd, 9, 4, DType::q8_0},
   };
@@ -165,7 +166,7 @@ TEST_CASE("the cache gives back what was stored") {
   const std::vector<float> row = random_floats(10, 9);
   cache.store(2, 4, row.data());
   std::vector<float> scratch(10);
-  const float* loaded = load_cache_row(cache, 2, 4, scratch.data());
+  const float* loaded = load_cache_rows(cache, 2, 4, 1, scratch.data());
   CHECK(std::memcmp(loaded, row.data(), 40) == 0);
   CHECK(cache.n_bytes() == 3 * 5 * 40);
   CHECK_THROWS(cache.store(2, 5, row.data()));
