@@ -12,6 +12,7 @@ import argparse, json, math, pathlib, time
 from dataclasses import asdict, dataclass
 import numpy as np
 import torch
+import torch.multiprocessing as mp
 import torch.nn.functional as F
 from torch import nn
 
@@ -63,13 +64,53 @@ def rotate(x, cos, sin):
     return torch.stack((a * cos - b * sin, a * sin + b * cos), -1).flatten(-2)
 
 
+class RmsNorm(torch.autograd.Function):
+    """RMS norm with its gradient written out, from float32 to the type the next product takes; fewer passes than the library's version."""
+    @staticmethod
+    def forward(ctx, x, weight, eps, dtype):
+        r = torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
+        ctx.save_for_backward(x, r, weight)
+        return (x * r).mul_(weight).to(dtype)
+
+    @staticmethod
+    def backward(ctx, g):
+        x, r, weight = ctx.saved_tensors
+        y = x * r
+        gy = g * y
+        dw = gy.flatten(0, -2).sum(0)
+        return (g * weight).sub_(y.mul_(gy.mul_(weight).mean(-1, keepdim=True))).mul_(r), dw, None, None
+
+
+class OutputLoss(torch.autograd.Function):
+    """Mean cross-entropy of the output layer, in pieces that stay in cache; the gradient is made along with the loss."""
+    @staticmethod
+    def forward(ctx, x, weight, target, piece=256):
+        w, dx, dw, total = weight.bfloat16(), torch.empty(x.shape, dtype=torch.bfloat16), torch.zeros_like(weight), 0.0
+        one = torch.ones(piece, 1, dtype=torch.bfloat16)
+        for i in range(0, len(x), piece):
+            h, t = x[i:i + piece].bfloat16(), target[i:i + piece, None]
+            p = torch.softmax(h @ w.t(), -1)
+            total -= p.gather(1, t).float().clamp_min(1e-20).log().sum()
+            p.scatter_add_(1, t, -one[:len(t)])
+            dx[i:i + piece] = p @ w
+            dw += p.t() @ h
+        ctx.save_for_backward(dx, dw)
+        ctx.n = len(x)
+        return total / len(x)
+
+    @staticmethod
+    def backward(ctx, g):
+        dx, dw = ctx.saved_tensors
+        return dx * (g / ctx.n), dw * (g / ctx.n), None, None
+
+
 class Norm(nn.Module):
     def __init__(self, n, eps):
         super().__init__()
         self.weight, self.eps = nn.Parameter(torch.ones(n)), eps
 
     def forward(self, x):
-        return F.rms_norm(x.float(), x.shape[-1:], self.weight, self.eps)
+        return RmsNorm.apply(x.float(), self.weight, self.eps, torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32)
 
 
 def linear(n_in, n_out, std):
@@ -93,9 +134,7 @@ class Attention(nn.Module):
         q = self.q_b(self.q_a_norm(self.q_a(x))).view(B, T, c.n_head, c.nope + c.rope)
         latent, k_rope = self.kv_a(x).split([c.kv_lora, c.rope], -1)
         kv = self.kv_b(self.kv_a_norm(latent)).view(B, T, c.n_head, c.nope + c.v)
-        cs, sn = cos[:T, None].to(q.dtype), sin[:T, None].to(q.dtype)
-        if q.dtype != torch.float32:  # turn in float32
-            cs, sn = cos[:T, None], sin[:T, None]
+        cs, sn = cos[:T, None], sin[:T, None]  # turned in float32
         q_rope = rotate(q[..., c.nope:].float(), cs, sn).to(q.dtype)
         k_rope = rotate(k_rope.float()[:, :, None], cs, sn).to(q.dtype).expand(B, T, c.n_head, c.rope)
         q = torch.cat((q[..., :c.nope], q_rope), -1).transpose(1, 2)
@@ -142,21 +181,31 @@ class MoE(nn.Module):
             self.load += count
         order = flat.argsort(stable=True)
         rows = order // c.n_used
-        xs = x.to(torch.bfloat16) if torch.is_autocast_enabled("cpu") else x
         ys = []
         for r, gate, up, down in zip(rows.split(count.tolist()), self.gate.unbind(0), self.up.unbind(0), self.down.unbind(0)):
-            h = xs.index_select(0, r)
+            h = x.index_select(0, r)
             ys.append(F.linear(F.silu(F.linear(h, gate)) * F.linear(h, up), down))
         y = torch.cat(ys).float() * w.flatten()[order][:, None]
         out = torch.zeros_like(x, dtype=torch.float32).index_add(0, rows, y)
         return (out + self.shared(x)).view(shape)
 
     @torch.no_grad()
-    def balance(self, gamma):
+    def balance(self, load, gamma):
         """DeepSeek-V3's rule: an expert with more than the mean load gets a lower bias, one with less a higher."""
-        load, self.load = self.load, torch.zeros_like(self.load)
         self.bias += gamma * torch.sign(load.mean() - load)
-        return load / load.sum()
+
+
+class Dropout(nn.Module):
+    """Dropout with one random byte a value: several times faster on a CPU than the library's. The rate is cut / 256."""
+    def __init__(self, rate):
+        super().__init__()
+        self.cut = round(rate * 256)
+
+    def forward(self, x):
+        if not self.training or self.cut == 0:
+            return x
+        keep = torch.empty(x.numel() // 8, dtype=torch.int64).random_(-2 ** 63, None).view(torch.uint8).view(x.shape) >= self.cut
+        return x * (keep * (256 / (256 - self.cut)))
 
 
 class Layer(nn.Module):
@@ -164,11 +213,11 @@ class Layer(nn.Module):
         super().__init__()
         self.attn_norm, self.attn = Norm(c.n_embd, c.eps), Attention(c)
         self.ffn_norm, self.ffn = Norm(c.n_embd, c.eps), GLU(c, c.ff) if i < c.n_dense else MoE(c)
-        self.drop = nn.Dropout(drop)
+        self.drop = Dropout(drop)
 
     def forward(self, x, cos, sin):
-        x = x + self.drop(self.attn(self.attn_norm(x), cos, sin).float())
-        return x + self.drop(self.ffn(self.ffn_norm(x)).float())
+        x = x + self.drop(self.attn(self.attn_norm(x), cos, sin))
+        return x + self.drop(self.ffn(self.ffn_norm(x)))
 
 
 class Model(nn.Module):
@@ -179,16 +228,34 @@ class Model(nn.Module):
         nn.init.normal_(self.embd.weight, std=0.5)
         self.layers = nn.ModuleList(Layer(c, i, drop) for i in range(c.n_layer))
         self.norm, self.output = Norm(c.n_embd, c.eps), linear(c.n_embd, c.n_vocab, 0.02)
-        self.drop = nn.Dropout(drop)
+        self.drop = Dropout(drop)
         cos, sin = yarn_angles(c, c.n_ctx)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
-    def forward(self, ids):
+    def forward(self, ids, target=None):
+        """Logits, or the mean loss where targets are given."""
         x = self.drop(self.embd(ids))
         for layer in self.layers:
             x = layer(x, self.cos, self.sin)
-        return self.output(self.norm(x))
+        x = self.norm(x)
+        return self.output(x) if target is None else OutputLoss.apply(x.flatten(0, 1), self.output.weight, target.flatten())
+
+
+@torch.no_grad()
+def muon(p, grad, buf, lr, decay, momentum=0.95):
+    """Momentum whose update is made orthogonal (five Newton-Schulz steps), for a weight matrix or a stack of them. Jordan et al., 2024."""
+    buf.lerp_(grad, 1 - momentum)
+    x = grad.lerp(buf, momentum).bfloat16().view(-1, *p.shape[-2:])
+    flip = x.shape[-2] > x.shape[-1]
+    x = x.mT if flip else x
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(5):
+        a = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(a, a, a, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+    x = (x.mT if flip else x).reshape(p.shape)
+    p.mul_(1 - lr * decay)
+    p.add_(x, alpha=-lr * max(1, p.shape[-2] / p.shape[-1]) ** 0.5)
 
 
 class Text:
@@ -200,7 +267,7 @@ class Text:
         v = json.loads((data / "tokenizer.json").read_text())
         vocab = v["model"]["vocab"]
         self.bos, self.eos = (next(t["id"] for t in v["added_tokens"] if t["content"].startswith(k)) for k in ("<｜begin", "<｜end"))
-        self.newline, self.buf, self.tokens = vocab["Ċ"], np.zeros(0, np.int32), 0
+        self.newline, self.buf, self.tokens, self.size = vocab["Ċ"], np.zeros(0, np.int32), 0, len(ids) + 2 * len(lens)
 
     def more(self):
         parts = []
@@ -247,79 +314,139 @@ def evaluate(model, chunks, dtype=torch.bfloat16):
     return torch.cat(all_).mean().item(), torch.cat(half).mean().item()
 
 
+class Team:
+    """What the worker processes share: weights, gradients, momenta and expert loads, all in shared memory, and a barrier."""
+    def __init__(self, model, n):
+        self.model, self.n, self.barrier = model.share_memory(), n, mp.get_context("fork").Barrier(n)
+        self.named = list(model.named_parameters())
+        self.grads = [[torch.zeros_like(p).share_memory_() for _, p in self.named] for _ in range(n)]
+        self.momentum = [torch.zeros_like(p).share_memory_() for _, p in self.named]
+        self.moes = [l.ffn for l in model.layers if isinstance(l.ffn, MoE)]
+        self.loads = torch.zeros(n, len(self.moes), model.c.n_expert).share_memory_()
+        self.losses = torch.zeros(n).share_memory_()
+        self.progress = torch.zeros(1, dtype=torch.float64).share_memory_()
+
+    def is_matrix(self, i):
+        name, p = self.named[i]
+        return name.startswith("layers") and p.ndim >= 2 and "router" not in name
+
+    def grad(self, i):
+        """The sum of the workers' gradients. Neither optimiser cares about its scale."""
+        return sum((g[i] for g in self.grads[1:]), self.grads[0][i])
+
+
+def work(rank, o, team, text, held, adam, s):
+    """One worker: it computes the gradient of its part of each batch in one thread and then updates its part of the weights."""
+    torch.set_num_threads(1)
+    model, step, best = team.model, s["step"], s["best"]
+    torch.manual_seed(o.seed + 1000 * rank + step)
+    start, mean, f = time.monotonic() - s["spent"], [], 0.0
+    first = text.tokens, time.monotonic()
+    for m in team.moes:
+        m.load = torch.zeros(model.c.n_expert)  # of this worker
+    drops = [m for m in model.modules() if isinstance(m, Dropout)]
+    matrices = sorted((i for i in range(len(team.named)) if team.is_matrix(i)), key=lambda i: -team.named[i][1].numel())
+    while f < 1.0:
+        if rank == 0:
+            team.progress[0] = min(1.0, max(step / o.steps, (time.monotonic() - start) / 60 / o.minutes))
+        team.barrier.wait()
+        f = team.progress.item()
+        rate = min(1.0, (step + 1) / 100, max(0.01, (1 - f) / (1 - o.fall_from)))  # of learning: warm-up, constant, a straight fall at the end
+        length = o.long_seq if f >= o.long_from else o.mid_seq if f >= o.mid_from else o.seq
+        for d in drops:
+            d.cut = round(o.drop * 256) if f >= o.drop_from else 0
+        rows = max(1, o.batch // length // team.n)
+        x, y = (v[rank * rows:(rank + 1) * rows] for v in text.batch(rows * team.n, length))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = model(x, y)
+        loss.backward()
+        team.losses[rank] = loss.item()
+        for (_, p), g in zip(team.named, team.grads[rank]):
+            g.copy_(p.grad)
+            p.grad = None
+        for i, m in enumerate(team.moes):
+            team.loads[rank, i] = m.load
+            m.load.zero_()
+        team.barrier.wait()
+        for i in matrices[rank::team.n]:
+            muon(team.named[i][1].data, team.grad(i), team.momentum[i], o.lr * rate, o.decay)
+        step += 1
+        if rank == 0:
+            for i, (_, p) in enumerate(team.named):
+                if not team.is_matrix(i):
+                    p.grad = team.grad(i)
+            adam.param_groups[0]["lr"] = o.lr_other * rate
+            adam.step()
+            adam.zero_grad(set_to_none=True)
+            loads = team.loads.sum(0) / team.loads.sum((0, 2))[:, None]
+            for m, l in zip(team.moes, loads):
+                m.balance(l, o.gamma * rate)
+            mean.append(team.losses.mean().item())
+            if step % 25 == 0:
+                speed = (text.tokens - first[0]) / (time.monotonic() - first[1])
+                print(f"step {step} f {f:.3f} epoch {text.tokens / text.size:.2f} loss {np.mean(mean):.4f} rate {rate:.3f} {speed:.0f} tokens/s "
+                      f"load {loads.min():.3f}..{loads.max():.3f}", flush=True)
+                mean, first = [], (text.tokens, time.monotonic())
+            if step % o.eval_every == 0 or f >= 1.0:
+                full, half = evaluate(model, held)
+                print(f"heldout step {step} all {full:.4f} half {half:.4f} perplexity {math.exp(half):.3f}", flush=True)
+                weights = {"model": model.state_dict(), "config": asdict(model.c), "step": step, "tokens": text.tokens, "all": full, "half": half}
+                if half < best:
+                    best = half
+                    torch.save(weights, o.out / "tmp.pt")
+                    (o.out / "tmp.pt").replace(o.out / "best.pt")
+                torch.save({**weights, "adam": adam.state_dict(), "momentum": team.momentum, "spent": time.monotonic() - start, "best": best,
+                            "rng": text.rng, "buf": text.buf}, o.out / "tmp.pt")
+                (o.out / "tmp.pt").replace(o.out / "last.pt")
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--data", type=pathlib.Path, required=True, help="what prepare_text.py wrote")
     ap.add_argument("--out", type=pathlib.Path, required=True)
     ap.add_argument("--minutes", type=float, default=60)
     ap.add_argument("--steps", type=int, default=10 ** 9)
-    ap.add_argument("--batch", type=int, default=4096, help="tokens a step")
-    ap.add_argument("--seq", type=int, default=512)
+    ap.add_argument("--batch", type=int, default=3072, help="tokens a step")
+    ap.add_argument("--seq", type=int, default=256, help="sequence length of the first part")
+    ap.add_argument("--mid-seq", type=int, default=512, help="sequence length of the second part")
+    ap.add_argument("--mid-from", type=float, default=0.6, help="where that part begins, as a fraction of the run")
     ap.add_argument("--long-seq", type=int, default=2048, help="sequence length of the last part")
-    ap.add_argument("--long-from", type=float, default=0.85, help="where that part begins, as a fraction of the run")
-    ap.add_argument("--lr", type=float, default=2e-3)
-    ap.add_argument("--decay", type=float, default=0.1)
-    ap.add_argument("--drop", type=float, default=0.1)
-    ap.add_argument("--gamma", type=float, default=2e-3, help="step of the selection bias")
-    ap.add_argument("--eval-every", type=int, default=250)
-    ap.add_argument("--threads", type=int, default=2)
+    ap.add_argument("--long-from", type=float, default=0.9)
+    ap.add_argument("--lr", type=float, default=0.02, help="of the matrices (Muon)")
+    ap.add_argument("--lr-other", type=float, default=3e-3, help="of embedding, output, router and norms (AdamW)")
+    ap.add_argument("--fall-from", type=float, default=0.4, help="where the learning rates begin to fall, as a fraction of the run")
+    ap.add_argument("--decay", type=float, default=0.05, help="weight decay of the matrices")
+    ap.add_argument("--drop", type=float, default=0.1, help="dropout of the embedding and of each block's output")
+    ap.add_argument("--drop-from", type=float, default=0.59, help="where dropout begins: the first passes over the text do not need it")
+    ap.add_argument("--gamma", type=float, default=4e-3, help="step of the selection bias")
+    ap.add_argument("--eval-every", type=int, default=200)
+    ap.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     ap.add_argument("--seed", type=int, default=1)
     o = ap.parse_args()
-    torch.set_num_threads(o.threads)
+    torch.set_num_threads(1)
     torch.manual_seed(o.seed)
     o.out.mkdir(parents=True, exist_ok=True)
-    c = Config()
-    model, text = Model(c, o.drop), Text(o.data, o.seed)
+    model, text = Model(Config()), Text(o.data, o.seed)
     held = heldout_chunks(o.data, text.bos)
-    matrices = [p for n, p in model.named_parameters() if p.ndim >= 2 and "embd" not in n and "router" not in n]
-    ids = {id(p) for p in matrices}
-    opt = torch.optim.AdamW([{"params": matrices, "weight_decay": o.decay},
-                             {"params": [p for p in model.parameters() if id(p) not in ids], "weight_decay": 0.0}],
-                            lr=o.lr, betas=(0.9, 0.95), eps=1e-8, fused=True)
-    step, spent, best = 0, 0.0, 1e9
+    team = Team(model, o.workers)
+    adam = torch.optim.AdamW([p for i, (_, p) in enumerate(team.named) if not team.is_matrix(i)], lr=o.lr_other, betas=(0.9, 0.95),
+                             weight_decay=0.0, fused=True)
+    s = {"step": 0, "spent": 0.0, "best": 1e9}
     if (o.out / "last.pt").exists():
         s = torch.load(o.out / "last.pt", weights_only=False)
-        model.load_state_dict(s["model"]); opt.load_state_dict(s["opt"])
-        step, spent, best, text.rng, text.buf, text.tokens = s["step"], s["spent"], s["best"], s["rng"], s["buf"], s["tokens"]
-        torch.set_rng_state(s["torch_rng"])
-        print(f"resumed at step {step}", flush=True)
+        model.load_state_dict(s["model"])
+        adam.load_state_dict(s["adam"])
+        for mine, saved in zip(team.momentum, s["momentum"]):
+            mine.copy_(saved)
+        text.rng, text.buf, text.tokens = s["rng"], s["buf"], s["tokens"]
+        print(f"resumed at step {s['step']}", flush=True)
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters", flush=True)
-    start, mean, done = time.monotonic() - spent, [], False
-    moes = [l.ffn for l in model.layers if isinstance(l.ffn, MoE)]
-    while not done:
-        spent = time.monotonic() - start
-        f = min(1.0, max(step / o.steps, spent / 60 / o.minutes))
-        done = f >= 1.0
-        lr = o.lr * min(1.0, (step + 1) / 150) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * f)))
-        for g in opt.param_groups:
-            g["lr"] = lr
-        length = o.long_seq if f >= o.long_from else o.seq
-        x, y = text.batch(max(1, o.batch // length), length)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits = model(x)
-        loss = F.cross_entropy(logits.float().flatten(0, 1), y.flatten())
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        opt.step()
-        opt.zero_grad(set_to_none=True)
-        loads = [m.balance(o.gamma * (1 - f)) for m in moes]
-        mean.append(loss.item())
-        step += 1
-        if step % 25 == 0:
-            rate = text.tokens / (time.monotonic() - start)
-            print(f"step {step} f {f:.3f} epoch {text.tokens / 976000:.2f} loss {np.mean(mean):.4f} lr {lr:.2e} {rate:.0f} tokens/s "
-                  f"load {min(l.min().item() for l in loads):.3f}..{max(l.max().item() for l in loads):.3f}", flush=True)
-            mean = []
-        if step % o.eval_every == 0 or done:
-            full, half = evaluate(model, held)
-            print(f"heldout step {step} all {full:.4f} half {half:.4f} perplexity {math.exp(half):.3f}", flush=True)
-            weights = {"model": model.state_dict(), "config": asdict(c), "step": step, "tokens": text.tokens, "all": full, "half": half}
-            if half < best:
-                best = half
-                torch.save(weights, o.out / "tmp.pt"); (o.out / "tmp.pt").replace(o.out / "best.pt")
-            torch.save({**weights, "opt": opt.state_dict(), "spent": time.monotonic() - start, "best": best, "rng": text.rng, "buf": text.buf,
-                        "torch_rng": torch.get_rng_state()}, o.out / "tmp.pt")
-            (o.out / "tmp.pt").replace(o.out / "last.pt")
+    crew = [mp.get_context("fork").Process(target=work, args=(r, o, team, text, held, adam, s), daemon=True) for r in range(1, o.workers)]
+    for p in crew:
+        p.start()
+    work(0, o, team, text, held, adam, s)
+    for p in crew:
+        p.join()
 
 
 if __name__ == "__main__":
