@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-prompt=${1:-And it came to pass in those days, that}
+prompt=${1:-And it came to pass, when the king heard these words, that he}
 
 missing=$(scripts/setup.sh --list)
 if [[ -n $missing ]]; then
@@ -25,4 +25,5 @@ if [[ ! -x build/release/hybrid-run ]]; then
   rm -f build-quickstart.log
 fi
 
+printf '%s' "$prompt"  # `run` prints the continuation alone
 exec build/release/hybrid-run run --demo -p "$prompt" -n 120
