@@ -1,5 +1,9 @@
 #include "tensor/simd_level.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include <atomic>
 #include <utility>
 
@@ -11,6 +15,14 @@ namespace {
 
 constexpr SimdLevel kLevels[] = {SimdLevel::scalar, SimdLevel::avx2, SimdLevel::avx512_vnni};
 
+#if defined(__x86_64__)
+/// clang 14's __builtin_cpu_supports does not know this name.
+bool has_f16c() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+#endif
+
 std::vector<std::string> missing_features(SimdLevel level) {
   std::vector<std::string> missing;
 #if defined(__x86_64__)
@@ -18,7 +30,7 @@ std::vector<std::string> missing_features(SimdLevel level) {
   const std::pair<const char*, bool> avx2[] = {
       {"avx2", __builtin_cpu_supports("avx2")},
       {"fma", __builtin_cpu_supports("fma")},
-      {"f16c", __builtin_cpu_supports("f16c")},
+      {"f16c", has_f16c()},
   };
   const std::pair<const char*, bool> avx512[] = {
       {"avx512f", __builtin_cpu_supports("avx512f")},
