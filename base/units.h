@@ -9,12 +9,9 @@ namespace hybrid {
 /// "512 B", "3.2 MiB", "10.74 GiB".
 std::string format_bytes(uint64_t n_bytes);
 
-/// a * b and a + b, or false in case of overflow.
+/// out = a * b, or false in case of overflow.
 [[nodiscard]] inline bool checked_mul(uint64_t a, uint64_t b, uint64_t& out) {
   return !__builtin_mul_overflow(a, b, &out);
-}
-[[nodiscard]] inline bool checked_add(uint64_t a, uint64_t b, uint64_t& out) {
-  return !__builtin_add_overflow(a, b, &out);
 }
 
 }  // namespace hybrid

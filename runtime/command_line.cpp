@@ -33,11 +33,6 @@ std::string without_dashes(std::string_view flag) {
              nearest.empty() ? "; see hybrid-run --help" : "; did you mean --" + nearest + "?");
 }
 
-bool is_toggle_value(const std::string& word) {
-  return word == "0" || word == "1" || word == "on" || word == "off" || word == "true" ||
-         word == "false";
-}
-
 /// Reads the option at words[i]; returns the index behind it and its value.
 size_t parse_option(const std::vector<std::string>& words, size_t i, Options& options) {
   std::string flag = words[i];
@@ -51,7 +46,7 @@ size_t parse_option(const std::vector<std::string>& words, size_t i, Options& op
   if (spec == nullptr) unknown_flag(flag);
   ++i;
   if (!value && spec->kind == OptionKind::toggle) {
-    value = i < words.size() && is_toggle_value(words[i]) ? words[i++] : "1";
+    value = i < words.size() && parse_toggle(words[i]) ? words[i++] : "1";
   } else if (!value) {
     if (i == words.size()) fail_usage("{} needs a value ({})", flag, spec->value_name);
     value = words[i++];

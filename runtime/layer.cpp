@@ -123,38 +123,46 @@ void add_routed_experts(const LayerWeights& w, StepContext& step) {
   moe_ffn(args, moe, w.experts, act.moe, step.workers);
 }
 
-/// The hidden dimension of the widest dense or shared feed-forward net.
-uint64_t widest_ffn(const ModelConfig& c) {
-  return std::max<uint64_t>(c.n_ff_dense, uint64_t{c.moe.n_shared} * c.moe.ff_dim);
+/// A buffer of Activations and its floats per token.
+struct FloatBuffer {
+  std::vector<float> Activations::*buffer;
+  uint64_t n_per_token;
+};
+
+/// The one list of them: what is taken and what is counted cannot differ.
+std::vector<FloatBuffer> float_buffers(const ModelConfig& c) {
+  const MlaShape& mla = c.mla;
+  const uint64_t n_heads = mla.n_heads;
+  const uint64_t n_ff = std::max<uint64_t>(c.n_ff_dense, uint64_t{c.moe.n_shared} * c.moe.ff_dim);
+  return {
+      {&Activations::hidden, c.n_embd},
+      {&Activations::normed, c.n_embd},
+      {&Activations::q_latent, mla.q_lora},
+      {&Activations::q, n_heads * mla.qk_dim()},
+      {&Activations::kv, mla.cache_row()},
+      {&Activations::latent, n_heads * mla.cache_row()},
+      {&Activations::attention, n_heads * mla.v_dim},
+      {&Activations::projected, c.n_embd},
+      {&Activations::gate, n_ff},
+      {&Activations::up, n_ff},
+      {&Activations::router, c.moe.n_experts},
+      {&Activations::weights, c.moe.n_used},
+      {&Activations::rope_table, mla.qk_rope},
+  };
 }
 
 }  // namespace
 
 uint64_t Activations::n_bytes(const ModelConfig& c, uint64_t n) {
-  const uint64_t per_token =
-      3 * uint64_t{c.n_embd} + c.mla.q_lora + c.mla.cache_row() +
-      uint64_t{c.mla.n_heads} * (c.mla.qk_dim() + c.mla.cache_row() + c.mla.v_dim) +
-      2 * widest_ffn(c) + c.moe.n_experts + 2 * uint64_t{c.moe.n_used} + c.mla.qk_rope;
-  return n * per_token * sizeof(float) + MoeFfnScratch::n_bytes(c.moe, c.n_embd, n);
+  uint64_t per_token = c.moe.n_used * sizeof(int32_t);  // ids
+  for (const FloatBuffer& b : float_buffers(c)) per_token += b.n_per_token * sizeof(float);
+  return n * per_token + MoeFfnScratch::n_bytes(c.moe, c.n_embd, n);
 }
 
 Activations::Activations(const ModelConfig& c, uint32_t max_tokens) {
   const uint64_t n = max_tokens;
-  const uint64_t n_ff = widest_ffn(c);
-  hidden.resize(n * c.n_embd);
-  normed.resize(n * c.n_embd);
-  q_latent.resize(n * c.mla.q_lora);
-  q.resize(n * c.mla.n_heads * c.mla.qk_dim());
-  kv.resize(n * c.mla.cache_row());
-  latent.resize(n * c.mla.n_heads * c.mla.cache_row());
-  attention.resize(n * c.mla.n_heads * c.mla.v_dim);
-  projected.resize(n * c.n_embd);
-  gate.resize(n * n_ff);
-  up.resize(n * n_ff);
-  router.resize(n * c.moe.n_experts);
+  for (const FloatBuffer& b : float_buffers(c)) (this->*b.buffer).resize(n * b.n_per_token);
   ids.resize(n * c.moe.n_used);
-  weights.resize(n * c.moe.n_used);
-  rope_table.resize(n * c.mla.qk_rope);
   moe.reserve(c.moe, c.n_embd, n);
 }
 

@@ -1,7 +1,6 @@
 #include "runtime/model.h"
 
 #include "base/error.h"
-#include "base/text.h"
 #include "tensor/dequantize.h"
 #include "tensor/parallel_matmul.h"
 #include "tensor/rms_norm.h"

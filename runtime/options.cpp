@@ -47,8 +47,7 @@ void check_number(const OptionSpec& spec, const std::string& value, std::string_
 
 /// on/off/true/false to 1/0.
 std::string normalize_toggle(const std::string& value, std::string_view typed) {
-  if (value == "1" || value == "on" || value == "true") return "1";
-  if (value == "0" || value == "off" || value == "false") return "0";
+  if (const auto on = parse_toggle(value)) return *on ? "1" : "0";
   fail_usage("{}: expected 0, 1, on or off, found '{}'", typed, printable(value));
 }
 
@@ -63,6 +62,12 @@ void check_available(const OptionSpec& spec, const std::string& value, std::stri
 }
 
 }  // namespace
+
+std::optional<bool> parse_toggle(std::string_view word) {
+  if (word == "1" || word == "on" || word == "true") return true;
+  if (word == "0" || word == "off" || word == "false") return false;
+  return std::nullopt;
+}
 
 void Options::set(const OptionSpec& spec, std::string value, std::string_view typed) {
   if (!applies_to(spec, command_)) {

@@ -11,6 +11,9 @@
 
 namespace hybrid {
 
+/// 0 | 1 | on | off | true | false, or nothing.
+std::optional<bool> parse_toggle(std::string_view word);
+
 /// What the command line asks instead of a command's work.
 enum class Question { none, help, version };
 

@@ -1,5 +1,3 @@
-#include <unistd.h>
-
 #include "base/error.h"
 #include "base/units.h"
 #include "numa/cpu_set.h"

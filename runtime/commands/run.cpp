@@ -1,5 +1,4 @@
 #include "base/error.h"
-#include "base/units.h"
 #include "runtime/commands/command.h"
 
 namespace hybrid::commands {
