@@ -1,12 +1,10 @@
 #include <algorithm>
 #include <array>
-#include <cerrno>
-#include <cstring>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/text.h"
 #include "runtime/options.h"
 
@@ -18,20 +16,6 @@ using nlohmann::json;
 /// Options of which a command takes only one: a typed one silences a configured other.
 constexpr std::array<std::string_view, 4> kExclusive[] = {{"model", "demo"},
                                                           {"prompt", "file", "tokens", "decode"}};
-
-std::string read_text(const std::string& path) {
-  errno = 0;
-  std::ifstream in(path, std::ios::binary);
-  std::string text;
-  char buffer[4096];
-  while (in.read(buffer, sizeof buffer) || in.gcount() > 0) {
-    text.append(buffer, static_cast<size_t>(in.gcount()));
-  }
-  if (!in.is_open() || in.bad() || errno == EISDIR) {
-    fail("{}: cannot read the config file: {}", printable(path), std::strerror(errno));
-  }
-  return text;
-}
 
 /// Refuses a key that stands twice: the parser itself would let the last one win.
 class DuplicateKeys {
@@ -52,7 +36,7 @@ class DuplicateKeys {
 };
 
 json read_json(const std::string& path) {
-  const std::string text = read_text(path);
+  const std::string text = read_file(path, "the config file");
   try {
     constexpr bool kThrow = true, kComments = true;
     return json::parse(text, DuplicateKeys(path), kThrow, kComments);

@@ -53,7 +53,8 @@ void log_banner(const Engine& engine, const Sequence& sequence);
 /// -p, or the content of -f ("-": standard input), verbatim. Throws UsageError unless exactly one
 /// is given, and Error for a file that cannot be read.
 std::string input_text(const Options& options);
-std::string read_file(const std::string& path);
+/// A file, or standard input for "-".
+std::string read_input(const std::string& path);
 
 /// "1,2,3"; throws UsageError naming the option.
 std::vector<TokenId> parse_token_ids(const std::string& text, std::string_view option);

@@ -12,7 +12,7 @@ namespace hybrid::commands {
 namespace {
 
 ExpertChoice read_choice(const std::string& path, const ModelConfig& config, uint32_t n_tokens) {
-  const std::string bytes = read_file(path);
+  const std::string bytes = read_input(path);
   ExpertChoice choice(config.n_moe_layers(), n_tokens, config.moe.n_used);
   if (bytes.size() != choice.ids.size() * sizeof(int32_t)) {
     fail("{}: expected {} bytes (int32 of {} MoE layers, {} tokens, {} experts used), found {}",
@@ -66,7 +66,7 @@ void eval(const Options& options) {
   const Engine engine(engine_options(options));
   const ModelConfig& config = engine.model().config();
   if (options.is_set("file")) {
-    tokens = engine.tokenizer().encode(read_file(options.get("file")),
+    tokens = engine.tokenizer().encode(read_input(options.get("file")),
                                        {.add_bos = engine.tokenizer().wants_bos()});
   }
   if (tokens.empty()) fail("there are no tokens to evaluate");

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/text.h"
 #include "runtime/commands/command.h"
 
@@ -16,20 +17,16 @@ std::string errno_text() { return std::strerror(errno); }
 
 }  // namespace
 
-std::string read_file(const std::string& path) {
-  const bool from_stdin = path == "-";
-  std::FILE* file = from_stdin ? stdin : std::fopen(path.c_str(), "rb");
-  if (file == nullptr) fail("{}: cannot open: {}", printable(path), errno_text());
-  std::string text;
-  char buffer[65536];
-  size_t n;
-  while ((n = std::fread(buffer, 1, sizeof buffer, file)) > 0) text.append(buffer, n);
-  const bool failed = std::ferror(file) != 0;
-  const std::string reason = errno_text();
-  if (!from_stdin) std::fclose(file);
-  if (stop_flag()) throw Interrupted{};
-  if (failed) fail("{}: cannot read: {}", printable(path), reason);
-  return text;
+std::string read_input(const std::string& path) {
+  constexpr std::string_view kWhat = "the input";
+  if (path != "-") return read_file(path, kWhat);
+  try {
+    std::string text = read_stream(stdin, "standard input", kWhat);
+    if (!stop_flag()) return text;
+  } catch (const Error&) {
+    if (!stop_flag()) throw;
+  }
+  throw Interrupted{};
 }
 
 std::string input_text(const Options& options) {
@@ -37,7 +34,7 @@ std::string input_text(const Options& options) {
   if (has_prompt == options.is_set("file")) {
     fail_usage("`{}` needs either -p TEXT or -f FILE", options.command());
   }
-  return has_prompt ? options.get("prompt") : read_file(options.get("file"));
+  return has_prompt ? options.get("prompt") : read_input(options.get("file"));
 }
 
 std::vector<TokenId> parse_token_ids(const std::string& text, std::string_view option) {

@@ -60,7 +60,7 @@ void print_result(const PerplexityResult& result, uint32_t window, bool with_kl)
 
 void perplexity(const Options& options) {
   catch_signals();
-  const std::string text = read_file(options.get("file"));
+  const std::string text = read_input(options.get("file"));
   const Engine engine(engine_options(options));
   const Tokenizer& tokenizer = engine.tokenizer();
   const std::vector<TokenId> tokens = tokenizer.encode(text, {.add_bos = tokenizer.wants_bos()});

@@ -1,0 +1,17 @@
+#pragma once
+// Whole files as strings.
+
+#include <cstdio>
+#include <string>
+#include <string_view>
+
+namespace hybrid {
+
+/// Throws Error "PATH: cannot read WHAT: REASON", for instance of a folder. `what`: "the config
+/// file".
+std::string read_file(const std::string& path, std::string_view what);
+
+/// The rest of an open stream; `name` stands for the path in the error.
+std::string read_stream(std::FILE* stream, const std::string& name, std::string_view what);
+
+}  // namespace hybrid
