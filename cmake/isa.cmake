@@ -4,11 +4,16 @@
 set(isa_flags_avx2 -mavx2 -mfma -mf16c)
 set(isa_flags_avx512_vnni ${isa_flags_avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
     -mprefer-vector-width=512)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  # gcc 12 warns of its own AVX-512 headers (its bug 105593).
+  list(APPEND isa_flags_avx512_vnni -Wno-uninitialized -Wno-maybe-uninitialized)
+endif()
+set(isa_flags_amx ${isa_flags_avx512_vnni} -mavx512fp16 -mavx512bf16 -mamx-tile -mamx-bf16)
 
 # Sets the flags of the files of a list by their names; on other processors takes them out of it.
 function(set_isa_flags list_name)
   set(sources ${${list_name}})
-  foreach(level avx2 avx512_vnni)
+  foreach(level avx2 avx512_vnni amx)
     set(of_level ${sources})
     list(FILTER of_level INCLUDE REGEX "_${level}\\.cpp$")
     if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")

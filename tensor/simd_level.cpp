@@ -9,17 +9,52 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "tensor/amx_permission.h"
 
 namespace hybrid {
 namespace {
 
-constexpr SimdLevel kLevels[] = {SimdLevel::scalar, SimdLevel::avx2, SimdLevel::avx512_vnni};
+constexpr SimdLevel kLevels[] = {SimdLevel::scalar, SimdLevel::avx2, SimdLevel::avx512_vnni,
+                                 SimdLevel::amx};
 
 #if defined(__x86_64__)
 /// clang 14's __builtin_cpu_supports does not know this name.
 bool has_f16c() {
   unsigned a = 0, b = 0, c = 0, d = 0;
   return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+#endif
+
+#if defined(__x86_64__)
+struct CpuidWord {
+  unsigned leaf, subleaf;
+  char reg;  // 'a' or 'd'
+  unsigned bit;
+};
+
+bool has_bit(const CpuidWord& word) {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (__get_cpuid_count(word.leaf, word.subleaf, &a, &b, &c, &d) == 0) return false;
+  return ((word.reg == 'a' ? a : d) >> word.bit & 1) != 0;
+}
+
+/// The compilers' builtins of our oldest versions do not know these.
+void add_missing_for_amx(std::vector<std::string>& missing) {
+  constexpr std::pair<const char*, CpuidWord> kFeatures[] = {
+      {"amx_bf16", {7, 0, 'd', 22}},
+      {"avx512_fp16", {7, 0, 'd', 23}},
+      {"amx_tile", {7, 0, 'd', 24}},
+      {"amx_int8", {7, 0, 'd', 25}},
+      {"avx512_bf16", {7, 1, 'a', 5}},
+  };
+  const size_t n_before = missing.size();
+  for (const auto& [name, word] : kFeatures) {
+    if (!has_bit(word)) missing.emplace_back(name);
+  }
+  if (missing.size() > n_before) return;
+  if (const std::string refusal = request_amx_permission(); !refusal.empty()) {
+    missing.push_back(refusal);
+  }
 }
 #endif
 
@@ -49,6 +84,7 @@ std::vector<std::string> missing_features(SimdLevel level) {
       if (!there) missing.emplace_back(name);
     }
   }
+  if (level >= SimdLevel::amx) add_missing_for_amx(missing);
 #else
   if (level != SimdLevel::scalar) missing.emplace_back("the x86-64 architecture");
 #endif
@@ -68,6 +104,8 @@ std::string_view name_of(SimdLevel level) {
       return "avx2";
     case SimdLevel::avx512_vnni:
       return "avx512_vnni";
+    case SimdLevel::amx:
+      return "amx";
     default:
       return "scalar";
   }
@@ -88,6 +126,14 @@ SimdLevel best_simd_level() {
     if (missing_features(level).empty()) best = level;
   }
   return best;
+}
+
+std::string simd_level_reason() {
+  const SimdLevel best = best_simd_level();
+  if (simd_level() != best) return "forced";
+  if (best == SimdLevel::amx) return "the best of this CPU";
+  const auto next = static_cast<SimdLevel>(static_cast<int>(best) + 1);
+  return fmt::format("the best of this CPU; {} lacks {}", name_of(next), missing_for(next));
 }
 
 SimdLevel simd_level() { return level_in_force().load(std::memory_order_relaxed); }

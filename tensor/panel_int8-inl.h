@@ -1,0 +1,358 @@
+#pragma once
+// Bodies of the kernels of panel_int8.h at the wide levels; compiled by
+// panel_int8_<family>_<level>.cpp, with the readers of that family.
+
+#include <algorithm>
+#include <cstring>
+
+#include "tensor/panel_int8.h"
+#include "tensor/panel_reader-inl.h"
+
+namespace hybrid::internal {
+namespace {
+
+// ---- Dot products of bytes ----------------------------------------------------------------------
+
+/// How products of q (at most kMaxQ) and signed bytes can be summed in 16 bits at AVX2: this many
+/// pairs before they are widened. 0: q - 128 is multiplied instead, as |q - 128| and a sign.
+constexpr int pairs_in_16_bits(int max_q) {
+  const int n = 32767 / (2 * 127 * max_q);
+  return n >= 8 ? 8 : n >= 4 ? 4 : n >= 2 ? 2 : n;
+}
+
+/// True where the kernel multiplies q - 128, so that the type's minimum (128 * scale) falls away.
+template <SimdLevel L>
+constexpr bool is_centred(int max_q) {
+  return L == SimdLevel::avx2 && pairs_in_16_bits(max_q) == 0;
+}
+
+template <SimdLevel L>
+struct ByteDot;
+
+#if defined(__AVX2__) && !defined(__AVX512F__)
+template <>
+struct ByteDot<SimdLevel::avx2> {
+  using V = Lanes<SimdLevel::avx2>;
+  using Int = V::Int;
+
+  HYBRID_INLINE static __m256i pairs(__m256i q, __m256i x, bool centred) {
+    if (!centred) return _mm256_maddubs_epi16(q, x);
+    const __m256i w = _mm256_xor_si256(q, _mm256_set1_epi8(static_cast<char>(0x80)));
+    return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+  }
+
+  /// Sum over kQuadCount quads of the products with the 4 bytes of x that belong to each.
+  template <int kMaxQ, int kQuadCount, class Quad>
+  HYBRID_INLINE static Int sum(const int8_t* x, const Quad& quad) {
+    constexpr int kRun = std::min(kQuadCount, std::max(1, pairs_in_16_bits(kMaxQ)));
+    constexpr bool kCentred = is_centred<SimdLevel::avx2>(kMaxQ);
+    const __m256i ones = _mm256_set1_epi16(1);
+    Int total = V::set(0);
+#pragma GCC unroll 8
+    for (int i = 0; i < kQuadCount; i += kRun) {
+      __m256i a = _mm256_setzero_si256(), b = a;
+#pragma GCC unroll 8
+      for (int j = 0; j < kRun; ++j) {
+        const Int q = quad(i + j);
+        int32_t four;
+        std::memcpy(&four, x + 4 * (i + j), 4);
+        const __m256i v = _mm256_set1_epi32(four);
+        a = _mm256_add_epi16(a, pairs(q.a, v, kCentred));
+        b = _mm256_add_epi16(b, pairs(q.b, v, kCentred));
+      }
+      total.a = _mm256_add_epi32(total.a, _mm256_madd_epi16(a, ones));
+      total.b = _mm256_add_epi32(total.b, _mm256_madd_epi16(b, ones));
+    }
+    return total;
+  }
+};
+#endif
+
+#if defined(__AVX512VNNI__)
+template <>
+struct ByteDot<SimdLevel::avx512_vnni> {
+  using V = Lanes<SimdLevel::avx512_vnni>;
+  using Int = V::Int;
+
+  /// sum += 4 products in each lane. Not the intrinsic: gcc 12 moves its accumulator through memory
+  /// when many are live, which halved the speed of the tile below.
+  HYBRID_INLINE static void add(Int& sum, Int q, Int x) {
+    asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(q), "v"(x));
+  }
+  HYBRID_INLINE static Int broadcast(const int8_t* x) {
+    int32_t four;
+    std::memcpy(&four, x, 4);
+    return _mm512_set1_epi32(four);
+  }
+
+  template <int kMaxQ, int kQuadCount, class Quad>
+  HYBRID_INLINE static Int sum(const int8_t* x, const Quad& quad) {
+    Int even = V::set(0), odd = V::set(0);
+#pragma GCC unroll 8
+    for (int i = 0; i < kQuadCount; i += 2) {
+      add(even, quad(i), broadcast(x + 4 * i));
+      add(odd, quad(i + 1), broadcast(x + 4 * i + 4));
+    }
+    return V::add(even, odd);
+  }
+};
+#endif
+
+inline uint64_t n_groups_of(uint64_t n_cols, uint64_t block) {
+  const uint64_t left = (n_cols - block * kBlockCols + kGroupCols - 1) / kGroupCols;
+  return std::min<uint64_t>(left, kGroups);
+}
+
+template <SimdLevel L>
+HYBRID_INLINE void store_rows(const Int8Product& args, uint64_t panel, uint64_t token,
+                              typename Lanes<L>::Float sums) {
+  const uint64_t row = panel * kPanelRows;
+  float* y = args.y + token * args.y_stride + row;
+  if (row + kPanelRows <= args.weight.n_rows) return Lanes<L>::store_float(y, sums);
+  float lanes[kPanelRows];
+  Lanes<L>::store_float(lanes, sums);
+  std::copy_n(lanes, args.weight.n_rows - row, y);
+}
+
+// ---- One token ----------------------------------------------------------------------------------
+
+/// sum += the products over group g of a block.
+template <SimdLevel L, class Reader>
+HYBRID_INLINE void add_group(const Reader& reader, const ActivationBlock& x, int g,
+                             typename Lanes<L>::Float& sum) {
+  using V = Lanes<L>;
+  constexpr int kScales = kGroupCols / Reader::kScaleCols;
+  constexpr int kQuadCount = kQuads / kScales;
+  const float* sums = kScales == 1 ? x.sum32 : x.sum16;
+  const auto x_scale = V::set_float(x.scale[g]);
+#pragma GCC unroll 2
+  for (int s = 0; s < kScales; ++s) {
+    const auto dot = ByteDot<L>::template sum<Reader::kMaxQ, kQuadCount>(
+        x.q + g * kGroupCols + s * Reader::kScaleCols,
+        [&](int i) { return reader.quad(g, s * kQuadCount + i); });
+    const auto scale = V::multiply(reader.scale(kScales * g + s), x_scale);
+    sum = V::multiply_add(V::to_float(dot), scale, sum);
+    if constexpr (!is_centred<L>(Reader::kMaxQ)) {
+      sum = V::subtract_product(sum, reader.minimum(kScales * g + s),
+                                V::set_float(sums[kScales * g + s]));
+    }
+  }
+}
+
+/// Ahead of the loads: 1.5 to 2.3 KB was best, 4.6 KB as slow as none (docs/kernels.md).
+constexpr uint64_t kPrefetchBytes = 2048;
+
+template <SimdLevel L, DType type>
+void one_token(const Int8Product& args, uint64_t panel_begin, uint64_t panel_end) {
+  using V = Lanes<L>;
+  const PanelMatrix& w = args.weight;
+  const uint64_t panel_size = w.panel_bytes();
+  const uint64_t n_blocks = n_activation_blocks(w.n_cols);
+  const uint64_t block_bytes = panel_size / n_blocks;
+  const ActivationBlock* x = args.rows[0];
+  for (uint64_t p = panel_begin; p < panel_end; ++p) {
+    const std::byte* panel = w.data + p * panel_size;
+    auto sum = V::set_float(0);
+    for (uint64_t b = 0; b < n_blocks; ++b) {
+      const PanelReader<L, type> reader(panel, b);
+      const std::byte* ahead = panel + b * block_bytes + kPrefetchBytes;
+      for (uint64_t i = 0; i < block_bytes; i += kVectorBytes) __builtin_prefetch(ahead + i);
+      const auto n = static_cast<int>(n_groups_of(w.n_cols, b));
+      if (n == kGroups) {
+#pragma GCC unroll 8
+        for (int g = 0; g < kGroups; ++g) add_group<L>(reader, x[b], g, sum);
+      } else {
+#pragma GCC unroll 8
+        for (int g = 0; g < kGroups; ++g) {
+          if (g < n) add_group<L>(reader, x[b], g, sum);
+        }
+      }
+    }
+    store_rows<L>(args, p, 0, sum);
+  }
+}
+
+// ---- Many tokens --------------------------------------------------------------------------------
+
+/// A block of a panel in the common form.
+struct alignas(64) UnpackedBlock {
+  uint8_t q[kBlockCols / 4][kVectorBytes];  // [quad]
+  float scale[16][kPanelRows];              // [8] or [16]
+  float minimum[16][kPanelRows];
+};
+
+template <SimdLevel L, DType type>
+__attribute__((noinline)) void unpack_block(const std::byte* panel, uint64_t block, int n_groups,
+                                            UnpackedBlock& out) {
+  using V = Lanes<L>;
+  using Reader = PanelReader<L, type>;
+  constexpr int kScales = kGroupCols / Reader::kScaleCols;
+  const Reader reader(panel, block);
+#pragma GCC unroll 8
+  for (int g = 0; g < kGroups; ++g) {
+    if (g >= n_groups) break;
+#pragma GCC unroll 8
+    for (int i = 0; i < kQuads; ++i) V::store(out.q[g * kQuads + i], reader.quad(g, i));
+#pragma GCC unroll 2
+    for (int s = kScales * g; s < kScales * (g + 1); ++s) {
+      V::store_float(out.scale[s], reader.scale(s));
+      if constexpr (!is_centred<L>(Reader::kMaxQ)) {
+        V::store_float(out.minimum[s], reader.minimum(s));
+      }
+    }
+  }
+}
+
+/// kPanels panels times kTokens tokens: sums that stay in registers over a block.
+template <SimdLevel L>
+struct Int8Tile;
+template <>
+struct Int8Tile<SimdLevel::avx2> {
+  static constexpr int kPanels = 1, kTokens = 2;
+};
+template <>
+struct Int8Tile<SimdLevel::avx512_vnni> {
+  static constexpr int kPanels = 2, kTokens = 4;
+};
+
+/// dots[p][t] = sums over kQuadCount quads from `quad` on.
+template <SimdLevel L, int kMaxQ, int kQuadCount, int kPanels, int kTokens>
+HYBRID_INLINE void tile_dots(const UnpackedBlock* w, const ActivationBlock* const* x, int quad,
+                             typename Lanes<L>::Int (&dots)[kPanels][kTokens]) {
+  using V = Lanes<L>;
+  if constexpr (L == SimdLevel::avx2) {
+#pragma GCC unroll 4
+    for (int t = 0; t < kTokens; ++t) {
+#pragma GCC unroll 2
+      for (int p = 0; p < kPanels; ++p) {
+        dots[p][t] = ByteDot<L>::template sum<kMaxQ, kQuadCount>(
+            x[t]->q + 4 * quad, [&](int i) { return V::load(w[p].q[quad + i]); });
+      }
+    }
+  } else {
+#pragma GCC unroll 2
+    for (int p = 0; p < kPanels; ++p) {
+#pragma GCC unroll 4
+      for (int t = 0; t < kTokens; ++t) dots[p][t] = V::set(0);
+    }
+#pragma GCC unroll 8
+    for (int i = quad; i < quad + kQuadCount; ++i) {
+      typename V::Int q[kPanels];
+#pragma GCC unroll 2
+      for (int p = 0; p < kPanels; ++p) q[p] = V::load(w[p].q[i]);
+#pragma GCC unroll 4
+      for (int t = 0; t < kTokens; ++t) {
+        const auto four = ByteDot<L>::broadcast(x[t]->q + 4 * i);
+#pragma GCC unroll 2
+        for (int p = 0; p < kPanels; ++p) ByteDot<L>::add(dots[p][t], q[p], four);
+      }
+    }
+  }
+}
+
+/// sums[p][t] += the products of one block. sums of panel p begin at sums + p * panel_stride.
+template <SimdLevel L, int kMaxQ, int kScaleCols, int kPanels, int kTokens>
+__attribute__((noinline)) void add_tile(const UnpackedBlock* w, const ActivationBlock* const* x,
+                                        int n_groups, float* sums, uint64_t panel_stride) {
+  using V = Lanes<L>;
+  constexpr int kScales = kGroupCols / kScaleCols;
+  constexpr int kQuadCount = kQuads / kScales;
+  typename V::Float total[kPanels][kTokens];
+#pragma GCC unroll 2
+  for (int p = 0; p < kPanels; ++p) {
+#pragma GCC unroll 4
+    for (int t = 0; t < kTokens; ++t) {
+      total[p][t] = V::load_float(sums + p * panel_stride + t * kPanelRows);
+    }
+  }
+  for (int s = 0; s < kScales * n_groups; ++s) {
+    typename V::Int dots[kPanels][kTokens];
+    tile_dots<L, kMaxQ, kQuadCount>(w, x, s * kQuadCount, dots);
+#pragma GCC unroll 2
+    for (int p = 0; p < kPanels; ++p) {
+      const auto scale = V::load_float(w[p].scale[s]);
+      const auto minimum = V::load_float(w[p].minimum[s]);
+#pragma GCC unroll 4
+      for (int t = 0; t < kTokens; ++t) {
+        const auto both = V::multiply(scale, V::set_float(x[t]->scale[s / kScales]));
+        total[p][t] = V::multiply_add(V::to_float(dots[p][t]), both, total[p][t]);
+        if constexpr (!is_centred<L>(kMaxQ)) {
+          const float sum = kScales == 1 ? x[t]->sum32[s] : x[t]->sum16[s];
+          total[p][t] = V::subtract_product(total[p][t], minimum, V::set_float(sum));
+        }
+      }
+    }
+  }
+#pragma GCC unroll 2
+  for (int p = 0; p < kPanels; ++p) {
+#pragma GCC unroll 4
+    for (int t = 0; t < kTokens; ++t) {
+      V::store_float(sums + p * panel_stride + t * kPanelRows, total[p][t]);
+    }
+  }
+}
+
+template <SimdLevel L, DType type, int kPanels>
+void add_block(const Int8Product& args, const UnpackedBlock* w, uint64_t block, int n_groups,
+               float* sums) {
+  using Reader = PanelReader<L, type>;
+  constexpr int kTokens = Int8Tile<L>::kTokens;
+  constexpr uint64_t kStride = kInt8Tokens * kPanelRows;
+  const ActivationBlock* x[kTokens];
+  uint64_t t = 0;
+  for (; t + kTokens <= args.n_tokens; t += kTokens) {
+    for (int i = 0; i < kTokens; ++i) x[i] = args.rows[t + i] + block;
+    add_tile<L, Reader::kMaxQ, Reader::kScaleCols, kPanels, kTokens>(w, x, n_groups,
+                                                                      sums + t * kPanelRows, kStride);
+  }
+  for (; t < args.n_tokens; ++t) {
+    x[0] = args.rows[t] + block;
+    add_tile<L, Reader::kMaxQ, Reader::kScaleCols, kPanels, 1>(w, x, n_groups,
+                                                                sums + t * kPanelRows, kStride);
+  }
+}
+
+template <SimdLevel L, DType type, int kPanels>
+void many_tokens_of(const Int8Product& args, uint64_t panel) {
+  using V = Lanes<L>;
+  const PanelMatrix& w = args.weight;
+  const uint64_t panel_size = w.panel_bytes();
+  const uint64_t n_blocks = n_activation_blocks(w.n_cols);
+  const uint64_t block_bytes = panel_size / n_blocks;
+  alignas(64) float sums[kPanels * kInt8Tokens * kPanelRows];
+  std::memset(sums, 0, sizeof(sums));
+  UnpackedBlock unpacked[kPanels];
+  for (uint64_t b = 0; b < n_blocks; ++b) {
+    const auto n_groups = static_cast<int>(n_groups_of(w.n_cols, b));
+    for (int p = 0; p < kPanels; ++p) {
+      const std::byte* bytes = w.data + (panel + p) * panel_size;
+      // The next block comes while this one is multiplied.
+      const std::byte* ahead = bytes + (b + 1) * block_bytes;
+      for (uint64_t i = 0; i < block_bytes; i += kVectorBytes) __builtin_prefetch(ahead + i);
+      unpack_block<L, type>(bytes, b, n_groups, unpacked[p]);
+    }
+    add_block<L, type, kPanels>(args, unpacked, b, n_groups, sums);
+  }
+  for (int p = 0; p < kPanels; ++p) {
+    for (uint64_t t = 0; t < args.n_tokens; ++t) {
+      const float* sum = sums + (p * kInt8Tokens + t) * kPanelRows;
+      store_rows<L>(args, panel + p, t, V::load_float(sum));
+    }
+  }
+}
+
+template <SimdLevel L, DType type>
+void many_tokens(const Int8Product& args, uint64_t panel_begin, uint64_t panel_end) {
+  constexpr int kPanels = Int8Tile<L>::kPanels;
+  uint64_t p = panel_begin;
+  for (; p + kPanels <= panel_end; p += kPanels) many_tokens_of<L, type, kPanels>(args, p);
+  for (; p < panel_end; ++p) many_tokens_of<L, type, 1>(args, p);
+}
+
+template <SimdLevel L, DType type>
+constexpr Int8Kernels int8_kernels() {
+  return {one_token<L, type>, many_tokens<L, type>};
+}
+
+}  // namespace
+}  // namespace hybrid::internal

@@ -1,0 +1,39 @@
+#pragma once
+// Products of packed weights with activations as bytes: exact integer sums over 32 (or 16) columns,
+// scaled and added in float in the order of the columns.
+
+#include "tensor/activation_blocks.h"
+#include "tensor/panel.h"
+#include "tensor/simd_level.h"
+
+namespace hybrid {
+
+/// Tokens that a kernel takes at most: their sums and one block of their columns fit the L1 cache.
+inline constexpr uint64_t kInt8Tokens = 64;
+
+/// rows[t]: n_activation_blocks(n_cols) blocks of token t.
+/// y[t * y_stride + r] for the matrix rows r of panels [begin, end); rows past n_rows are skipped.
+struct Int8Product {
+  PanelMatrix weight;
+  const ActivationBlock* const* rows = nullptr;
+  uint64_t n_tokens = 0;  // at most kInt8Tokens
+  float* y = nullptr;
+  uint64_t y_stride = 0;
+};
+
+using Int8ProductFn = void (*)(const Int8Product& args, uint64_t panel_begin, uint64_t panel_end);
+
+struct Int8Kernels {
+  Int8ProductFn one_token = nullptr;    // straight from the panel to the dot product
+  Int8ProductFn many_tokens = nullptr;  // blocks are unpacked to bytes first, for all tokens
+};
+
+/// Of the quantised types; null functions for F32, F16 and BF16. One, two, three: the type families.
+template <SimdLevel L>
+Int8Kernels int8_kernels_legacy(DType type);
+template <SimdLevel L>
+Int8Kernels int8_kernels_k(DType type);
+template <SimdLevel L>
+Int8Kernels int8_kernels_iq(DType type);
+
+}  // namespace hybrid

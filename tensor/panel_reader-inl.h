@@ -1,0 +1,67 @@
+#pragma once
+// Reads panels: the one place that knows the bits of each type in the packed layout (panel.h).
+//
+// Every quantised type is seen as
+//
+//   weight = scale * q - minimum          q an unsigned byte
+//
+// with one scale and minimum for each row and each kScaleCols (16 or 32) columns. Types with signed
+// values store them with an offset: their minimum is scale * kZero.
+//
+//   PanelReader<L, type> reader(panel, block);      a block is 256 columns of the panel
+//   reader.quad(g, i)        columns 32 g + 4 i .. + 3 of the block: byte b of lane r is q of row r
+//   reader.scale(s), reader.minimum(s)              for columns kScaleCols * s .. of the block
+//
+// Indexes are meant to be constants after unrolling. Columns past the end of the matrix must not be
+// asked for.
+
+#include "tensor/codebooks.h"
+#include "tensor/dtype.h"
+#include "tensor/lanes-inl.h"
+#include "tensor/panel.h"
+
+#define HYBRID_INLINE inline __attribute__((always_inline))
+
+namespace hybrid::internal {
+namespace {
+
+inline constexpr int kBlockCols = 256;   // columns that kernels take together
+inline constexpr int kGroupCols = 32;    // columns that share the scale of an activation
+inline constexpr int kGroups = kBlockCols / kGroupCols;
+inline constexpr int kQuads = kGroupCols / 4;
+
+template <SimdLevel L, DType type>
+struct PanelReader;
+
+/// What most readers share. kUnitCols and kUnitVectors say how blocks of 256 columns lie in units.
+template <SimdLevel L, int kUnitCols, int kUnitVectors>
+struct UnitReader {
+  using V = Lanes<L>;
+  using Int = typename V::Int;
+  using Float = typename V::Float;
+
+  HYBRID_INLINE explicit UnitReader(const std::byte* panel, uint64_t block)
+      : base(panel + block * kBlockCols / kUnitCols * kUnitVectors * kVectorBytes) {}
+
+  /// Vector i of the unit that holds column 32 g of the block.
+  HYBRID_INLINE Int vector(int g, int i) const {
+    const int unit = kUnitCols >= kBlockCols ? 0 : g * kGroupCols / kUnitCols;
+    return V::load(base + (unit * kUnitVectors + i) * static_cast<int>(kVectorBytes));
+  }
+  /// Byte k of each lane as a number.
+  HYBRID_INLINE static Int byte(Int x, int k) {
+    return V::bit_and(V::shift_right(x, 8 * k), V::set(0xff));
+  }
+  HYBRID_INLINE static Int nibbles(Int x, int high) {
+    return V::bit_and(high ? V::shift_right(x, 4) : x, V::set(0x0f0f0f0f));
+  }
+  /// The half float in 16-bit word k of each lane.
+  HYBRID_INLINE static Float half(Int x, int k) {
+    return V::half_to_float(k ? V::shift_right(x, 16) : x);
+  }
+
+  const std::byte* base;
+};
+
+}  // namespace
+}  // namespace hybrid::internal

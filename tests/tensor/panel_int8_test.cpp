@@ -1,0 +1,181 @@
+#include "tensor/panel_int8.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <span>
+#include <vector>
+
+#include "tensor/dequantize.h"
+#include "tests/support/aligned.h"
+#include "tests/support/panels.h"
+#include "tests/support/random_weights.h"
+#include "tests/support/simd_levels.h"
+
+using namespace hybrid;
+using test::PackedMatrix;
+using test::random_floats;
+
+namespace {
+
+std::span<const DTypeInfo> dtypes() {
+  size_t count = 0;
+  const DTypeInfo* types = all_dtypes(count);
+  return {types, count};
+}
+
+Int8Kernels kernels_of(DType type) {
+  return with_simd_level([&]<SimdLevel L>() -> Int8Kernels {
+    if constexpr (L == SimdLevel::scalar) {
+      return {};
+    } else {
+      for (const Int8Kernels k : {int8_kernels_legacy<L>(type), int8_kernels_k<L>(type),
+                                  int8_kernels_iq<L>(type)}) {
+        if (k.one_token != nullptr) return k;
+      }
+      return {};
+    }
+  });
+}
+
+struct Inputs {
+  std::vector<std::vector<ActivationBlock>> blocks;
+  std::vector<const ActivationBlock*> rows;
+  std::vector<std::vector<double>> values;  // what the blocks stand for
+
+  Inputs(uint64_t n_cols, uint64_t n_tokens) {
+    const std::vector<float> x = random_floats(n_cols * n_tokens, 7);
+    for (uint64_t t = 0; t < n_tokens; ++t) {
+      blocks.emplace_back(n_activation_blocks(n_cols));
+      quantize_row(x.data() + t * n_cols, n_cols, blocks.back().data());
+      values.emplace_back(n_cols);
+      for (uint64_t c = 0; c < n_cols; ++c) {
+        const ActivationBlock& b = blocks.back()[c / 256];
+        values.back()[c] = static_cast<double>(b.scale[c % 256 / 32]) * b.q[c % 256];
+      }
+    }
+    for (const auto& row : blocks) rows.push_back(row.data());
+  }
+};
+
+/// Largest distance from the exact product of what both sides stand for, relative to the sum of the
+/// products' magnitudes.
+double worst_error(const PackedMatrix& w, const Inputs& in, const std::vector<float>& y) {
+  double worst = 0;
+  for (uint64_t r = 0; r < w.n_rows; ++r) {
+    for (size_t t = 0; t < in.rows.size(); ++t) {
+      double sum = 0, magnitude = 1e-30;
+      for (uint64_t c = 0; c < w.n_cols; ++c) {
+        const double product = w.values[r * w.n_cols + c] * in.values[t][c];
+        sum += product;
+        magnitude += std::abs(product);
+      }
+      const double error = std::abs(y[t * w.n_rows + r] - sum) / magnitude;
+      worst = std::isnan(error) ? INFINITY : std::max(worst, error);
+    }
+  }
+  return worst;
+}
+
+}  // namespace
+
+TEST_CASE("rounding to bytes: exact values, ties, zeros, columns past the end") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
+  std::vector<float> x(40, 0.0f);
+  x[0] = 127;
+  x[1] = -127;
+  x[2] = 2.5f;   // to even: 2
+  x[3] = -3.5f;  // to even: -4
+  x[39] = 0.25f;
+  ActivationBlock block;
+  std::memset(&block, 0x55, sizeof(block));
+  quantize_row(x.data(), 40, &block);
+  CHECK(block.scale[0] == 1.0f);
+  CHECK(int{block.q[0]} == 127);
+  CHECK(int{block.q[1]} == -127);
+  CHECK(int{block.q[2]} == 2);
+  CHECK(int{block.q[3]} == -4);
+  CHECK(block.sum32[0] == -2.0f);
+  CHECK(block.sum16[0] == -2.0f);
+  CHECK(block.sum16[1] == 0.0f);
+  CHECK(int{block.q[39]} == 127);
+  CHECK(block.scale[1] == 0.25f / 127);
+  for (int i = 40; i < 256; ++i) CHECK(int{block.q[i]} == 0);
+  for (int g = 2; g < 8; ++g) CHECK(block.scale[g] == 0.0f);
+}
+
+TEST_CASE("a value that is not finite shows in the scale, others stay") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
+  for (const float bad : {NAN, INFINITY, -INFINITY}) {
+    std::vector<float> x(64, 1.0f);
+    x[5] = bad;
+    ActivationBlock block;
+    quantize_row(x.data(), 64, &block);
+    CHECK(std::isnan(block.scale[0]));
+    CHECK(block.scale[1] == 1.0f / 127);
+  }
+}
+
+TEST_CASE("every level rounds activations to the same bits") {
+  const std::vector<float> x = random_floats(1024, 3);
+  std::vector<ActivationBlock> scalar(4), other(4);
+  test::LevelScope scope;
+  scope.set(SimdLevel::scalar);
+  quantize_row(x.data(), 1024, scalar.data());
+  for (const SimdLevel level : {SimdLevel::avx2, SimdLevel::avx512_vnni}) {
+    if (!scope.set(level)) continue;
+    quantize_row(x.data(), 1024, other.data());
+    CHECK(std::memcmp(scalar.data(), other.data(), sizeof(ActivationBlock) * 4) == 0);
+  }
+}
+
+TEST_CASE("integer kernels of every type: exact integers, float rounding alone") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
+  for (const DTypeInfo& info : dtypes()) {
+    const Int8Kernels kernels = kernels_of(info.type);
+    const bool is_float = info.block_size == 1;
+    CHECK((kernels.one_token == nullptr) == (is_float || simd_level() == SimdLevel::scalar));
+    if (kernels.one_token == nullptr) continue;
+    CAPTURE(info.name);
+    for (const uint64_t n_blocks : {1, 3, 8}) {
+      for (const uint64_t n_rows : {1, 16, 53}) {
+        for (const uint64_t n_tokens : {1, 2, 3, 4, 5, 9, 64}) {
+          if (n_tokens == 64 && n_rows != 53) continue;
+          CAPTURE(n_blocks);
+          CAPTURE(n_rows);
+          CAPTURE(n_tokens);
+          const PackedMatrix w(info.type, n_blocks * info.block_size, n_rows, 5);
+          const Inputs in(w.n_cols, n_tokens);
+          std::vector<float> y(n_rows * n_tokens, NAN);
+          const Int8Product product{w.view(), in.rows.data(), n_tokens, y.data(), n_rows};
+          kernels.many_tokens(product, 0, w.view().n_panels());
+          CHECK(worst_error(w, in, y) < 3e-7);
+          if (n_tokens > 1) continue;
+          std::fill(y.begin(), y.end(), NAN);
+          kernels.one_token(product, 0, w.view().n_panels());
+          CHECK(worst_error(w, in, y) < 3e-7);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("a row of a product has the same bits whatever the panels and tokens beside it") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
+  if (simd_level() == SimdLevel::scalar) return;
+  for (const DType type : {DType::q4_k, DType::q6_k, DType::q8_0, DType::iq2_xs}) {
+    const PackedMatrix w(type, 512, 75, 5);
+    const Inputs in(512, 7);
+    const Int8Kernels kernels = kernels_of(type);
+    std::vector<float> all(75 * 7), parts(75 * 7, NAN);
+    kernels.many_tokens({w.view(), in.rows.data(), 7, all.data(), 75}, 0, 5);
+    for (uint64_t p = 0; p < 5; ++p) {
+      for (uint64_t t = 0; t < 7; ++t) {
+        kernels.many_tokens({w.view(), &in.rows[t], 1, parts.data() + t * 75, 75}, p, p + 1);
+      }
+    }
+    CHECK(std::memcmp(all.data(), parts.data(), all.size() * sizeof(float)) == 0);
+  }
+}
