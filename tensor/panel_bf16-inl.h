@@ -2,18 +2,22 @@
 // Body of the kernels of panel_bf16.h; compiled by panel_bf16_<family>_amx.cpp.
 //
 // Weights become bf16 by way of half floats: q (an integer, exact) times the scale minus the
-// minimum, one fused operation, scaled by 2^e so that nothing over- or underflows (panel.h). A half
-// float's 10 fraction bits are rounded to bf16's 7 and its bits shifted down by 3: with the 3
-// exponent bits cleared that the shift filled with copies of the sign, this is the bf16 of the same
-// value times 2^-112.
+// minimum, one fused operation, scaled by 2^e so that nothing over- or underflows (panel.h). The bits
+// of a half float are then shifted down by 3: with the 3 exponent bits cleared that the shift filled
+// with copies of the sign, this is the bf16 of the same value times 2^-112, cut off instead of
+// rounded. Cutting off shrinks a weight by 0.25 % on average, which the scale makes up for; what is
+// left is 5 % more than rounding would leave, for one instruction of six.
 //
-// While the matrix unit multiplies one block of 256 columns, the vector units unpack another: the
-// next one of the same two panels where all tokens fit one pass, or the same one of the next two
-// panels while the last of several passes runs over panels that are unpacked already.
+// While the matrix unit multiplies one stage (128 columns of two panels), the vector units unpack
+// another: the next one where all tokens fit one pass, or the same one of the next two panels while
+// the last of several passes runs over panels that are unpacked already. The two kinds of
+// instructions alternate every dozen or so: few tile registers can be renamed, and behind a run of
+// tile instructions the core takes in nothing else. With 13 of them at a time nothing overlapped.
 
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <utility>
 
 #include "tensor/panel_bf16.h"
 #include "tensor/panel_reader-inl.h"
@@ -75,73 +79,67 @@ HYBRID_INLINE __m512h both_words(__m512 x) {
   return reinterpret_cast<__m512h>(_mm512_or_si512(half, _mm512_slli_epi32(half, 16)));
 }
 
-/// Words of two integers of a row each -> bf16 of (integer * scale + offset), times 2^-112.
-HYBRID_INLINE __m512i weights_of(__m512i words, __m512h scale, __m512h offset) {
-  const __m512h value = _mm512_fmadd_ph(_mm512_cvtepu16_ph(words), scale, offset);
-  const __m512i rounded =
-      _mm512_add_epi16(reinterpret_cast<__m512i>(value), _mm512_set1_epi16(4));
-  return _mm512_and_si512(_mm512_srai_epi16(rounded, 3),
+/// What cutting off three bits takes from a number on average: 7/16 of 2^-7, divided by a fraction
+/// between 1 and 2 whose logarithm is uniform.
+constexpr float kCutOff = 1.0f + 0.4375f * 0x1p-7f * 0.7213f;
+
+/// Half floats -> the bf16 of the same values times 2^-112.
+HYBRID_INLINE __m512i cut_to_bf16(__m512h x) {
+  return _mm512_and_si512(_mm512_srai_epi16(reinterpret_cast<__m512i>(x), 3),
                           _mm512_set1_epi16(static_cast<short>(0x8fff)));
 }
 
-/// Group g of a block -> one tile of weights: row 2 i has columns 4 i, 4 i + 2 of each panel row,
-/// row 2 i + 1 has 4 i + 1, 4 i + 3.
-template <class Reader>
-HYBRID_INLINE void unpack_group(const Reader& reader, int g, __m512 factor, std::byte* tile) {
-  using V = Lanes<SimdLevel::amx>;
-  constexpr int kScales = kGroupCols / Reader::kScaleCols;
-  constexpr int kQuadCount = kQuads / kScales;
-  const __m512i even = _mm512_set1_epi32(0x00ff00ff);
-#pragma GCC unroll 2
-  for (int s = 0; s < kScales; ++s) {
-    const __m512h scale = both_words(V::multiply(reader.scale(kScales * g + s), factor));
-    const __m512 minimum = V::multiply(reader.minimum(kScales * g + s), factor);
-    const __m512h offset = both_words(_mm512_sub_ps(_mm512_setzero_ps(), minimum));
-#pragma GCC unroll 8
-    for (int i = s * kQuadCount; i < (s + 1) * kQuadCount; ++i) {
-      const __m512i q = reader.quad(g, i);
-      _mm512_store_si512(tile + 128 * i,
-                         weights_of(_mm512_and_si512(q, even), scale, offset));
-      _mm512_store_si512(tile + 128 * i + 64, weights_of(_mm512_srli_epi16(q, 8), scale, offset));
-    }
-  }
-}
-
-/// F16: half floats already, scaled. The vectors are tile rows.
-HYBRID_INLINE __m512i from_half(__m512i halves, __m512h factor) {
-  const __m512h value = _mm512_mul_ph(reinterpret_cast<__m512h>(halves), factor);
-  const __m512i rounded =
-      _mm512_add_epi16(reinterpret_cast<__m512i>(value), _mm512_set1_epi16(4));
-  return _mm512_and_si512(_mm512_srai_epi16(rounded, 3),
-                          _mm512_set1_epi16(static_cast<short>(0x8fff)));
-}
-
-/// How a type becomes tiles; kExponent is the power of two that its tiles carry beside 2^e.
+/// How a type becomes tiles of weights. The tile of group g: row 2 i has columns 4 i, 4 i + 2 of
+/// each panel row, row 2 i + 1 has 4 i + 1, 4 i + 3. kExponent is the power of two that its values
+/// carry beside 2^e.
 template <DType type>
 struct TileUnpacker {
-  static constexpr int kExponent = -112;
+  using V = Lanes<SimdLevel::amx>;
   using Reader = PanelReader<SimdLevel::amx, type>;
+  static constexpr int kExponent = -112;
+  static constexpr int kScales = kGroupCols / Reader::kScaleCols;
+  static constexpr int kQuadsOfScale = kQuads / kScales;
+
   HYBRID_INLINE TileUnpacker(const std::byte* panel, uint64_t block, float factor)
-      : reader(panel, block), factors(_mm512_set1_ps(factor)) {}
-  HYBRID_INLINE void unpack(int g, std::byte* tile) const {
-    unpack_group(reader, g, factors, tile);
+      : reader(panel, block), factors(_mm512_set1_ps(factor * kCutOff)) {}
+
+  /// Rows 2 i and 2 i + 1 of group g; i from 0 to 7 in order.
+  HYBRID_INLINE void step(int g, int i, std::byte* tile) {
+    if (i % kQuadsOfScale == 0) {
+      const int s = kScales * g + i / kQuadsOfScale;
+      scale = both_words(V::multiply(reader.scale(s), factors));
+      const __m512 minimum = V::multiply(reader.minimum(s), factors);
+      offset = both_words(_mm512_sub_ps(_mm512_setzero_ps(), minimum));
+    }
+    const __m512i q = reader.quad(g, i);
+    const __m512i even = _mm512_and_si512(q, _mm512_set1_epi32(0x00ff00ff));
+    _mm512_store_si512(tile + 128 * i, weights(even));
+    _mm512_store_si512(tile + 128 * i + 64, weights(_mm512_srli_epi16(q, 8)));
   }
+  HYBRID_INLINE __m512i weights(__m512i words) const {
+    return cut_to_bf16(_mm512_fmadd_ph(_mm512_cvtepu16_ph(words), scale, offset));
+  }
+
   Reader reader;
   __m512 factors;
+  __m512h scale, offset;
 };
 
+/// Half floats already; the vectors are tile rows.
 template <>
 struct TileUnpacker<DType::f16> {
   static constexpr int kExponent = -112;
   HYBRID_INLINE TileUnpacker(const std::byte* panel, uint64_t block, float factor)
       : base(panel + block * kGroups * kTileBytes),
         factors(_mm512_set1_ph(static_cast<_Float16>(factor))) {}
-  HYBRID_INLINE void unpack(int g, std::byte* tile) const {
-    const std::byte* from = base + g * kTileBytes;
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i) {
-      const __m512i halves = _mm512_load_si512(from + 64 * i);
-      _mm512_store_si512(tile + 64 * i, from_half(halves, factors));
+  HYBRID_INLINE void step(int g, int i, std::byte* tile) const {
+#pragma GCC unroll 2
+    for (int row = 2 * i; row < 2 * i + 2; ++row) {
+      const __m512i halves = _mm512_load_si512(base + g * kTileBytes + 64 * row);
+      const __m512h value = _mm512_mul_ph(reinterpret_cast<__m512h>(halves), factors);
+      const __m512i rounded =
+          _mm512_add_epi16(reinterpret_cast<__m512i>(value), _mm512_set1_epi16(4));
+      _mm512_store_si512(tile + 64 * row, cut_to_bf16(reinterpret_cast<__m512h>(rounded)));
     }
   }
   const std::byte* base;
@@ -153,49 +151,89 @@ struct TileUnpacker<DType::bf16> {
   static constexpr int kExponent = 0;
   HYBRID_INLINE TileUnpacker(const std::byte* panel, uint64_t block, float)
       : base(panel + block * kGroups * kTileBytes) {}
-  HYBRID_INLINE void unpack(int g, std::byte* tile) const {
-    std::memcpy(tile, base + g * kTileBytes, kTileBytes);
+  HYBRID_INLINE void step(int g, int i, std::byte* tile) const {
+    std::memcpy(tile + 128 * i, base + g * kTileBytes + 128 * i, 128);
   }
   const std::byte* base;
 };
 
 // ---- Multiplying --------------------------------------------------------------------------------
 
-/// One group of columns: kTiles tiles of tokens (at a distance of tile_stride) times the two tiles
-/// of weights. Sums lie in tiles p * kTiles + j.
+/// Where the operands of one group of columns lie: two tiles of weights, and tiles of tokens at a
+/// distance of tile_stride.
+struct GroupOperands {
+  const std::byte* weights;
+  const std::byte* tokens;
+  uint64_t tile_stride;
+};
+
+/// The tile instructions of one group, in order. Sums of panel p and token tile j lie in tile
+/// register p * kTiles + j.
 template <int kTiles>
-HYBRID_INLINE void multiply_group(const std::byte* weights, const std::byte* tokens,
-                                  uint64_t tile_stride) {
-  if constexpr (kTiles == 1) {
-    tile_load<6>(weights);
-    tile_load<4>(tokens);
-    tile_multiply<0, 4, 6>();
-    tile_load<7>(weights + kTileBytes);
-    tile_multiply<1, 4, 7>();
-  } else if constexpr (kTiles == 2) {
-    tile_load<6>(weights);
-    tile_load<4>(tokens);
-    tile_multiply<0, 4, 6>();
-    tile_load<5>(tokens + tile_stride);
-    tile_multiply<1, 5, 6>();
-    tile_load<7>(weights + kTileBytes);
-    tile_multiply<2, 4, 7>();
-    tile_multiply<3, 5, 7>();
-  } else {
-    tile_load<6>(tokens);
-    tile_load<7>(weights);
-    tile_multiply<0, 6, 7>();
-    tile_load<7>(weights + kTileBytes);
-    tile_multiply<3, 6, 7>();
-    tile_load<6>(tokens + tile_stride);
-    tile_multiply<4, 6, 7>();
-    tile_load<7>(weights);
-    tile_multiply<1, 6, 7>();
-    tile_load<6>(tokens + 2 * tile_stride);
-    tile_multiply<2, 6, 7>();
-    tile_load<7>(weights + kTileBytes);
-    tile_multiply<5, 6, 7>();
+struct GroupProgram;
+
+template <>
+struct GroupProgram<1> {
+  static constexpr int kLength = 5;
+  template <int kStep>
+  HYBRID_INLINE static void run(const GroupOperands& o) {
+    if constexpr (kStep == 0) tile_load<4>(o.tokens);
+    if constexpr (kStep == 1) tile_load<6>(o.weights);
+    if constexpr (kStep == 2) tile_multiply<0, 4, 6>();
+    if constexpr (kStep == 3) tile_load<7>(o.weights + kTileBytes);
+    if constexpr (kStep == 4) tile_multiply<1, 4, 7>();
   }
+};
+
+template <>
+struct GroupProgram<2> {
+  static constexpr int kLength = 8;
+  template <int kStep>
+  HYBRID_INLINE static void run(const GroupOperands& o) {
+    if constexpr (kStep == 0) tile_load<4>(o.tokens);
+    if constexpr (kStep == 1) tile_load<6>(o.weights);
+    if constexpr (kStep == 2) tile_multiply<0, 4, 6>();
+    if constexpr (kStep == 3) tile_load<5>(o.tokens + o.tile_stride);
+    if constexpr (kStep == 4) tile_multiply<1, 5, 6>();
+    if constexpr (kStep == 5) tile_load<7>(o.weights + kTileBytes);
+    if constexpr (kStep == 6) tile_multiply<2, 4, 7>();
+    if constexpr (kStep == 7) tile_multiply<3, 5, 7>();
+  }
+};
+
+/// Six sums leave two registers for operands: tiles of weights are loaded twice.
+template <>
+struct GroupProgram<3> {
+  static constexpr int kLength = 13;
+  template <int kStep>
+  HYBRID_INLINE static void run(const GroupOperands& o) {
+    if constexpr (kStep == 0) tile_load<6>(o.tokens);
+    if constexpr (kStep == 1) tile_load<7>(o.weights);
+    if constexpr (kStep == 2) tile_multiply<0, 6, 7>();
+    if constexpr (kStep == 3) tile_load<7>(o.weights + kTileBytes);
+    if constexpr (kStep == 4) tile_multiply<3, 6, 7>();
+    if constexpr (kStep == 5) tile_load<6>(o.tokens + o.tile_stride);
+    if constexpr (kStep == 6) tile_multiply<4, 6, 7>();
+    if constexpr (kStep == 7) tile_load<7>(o.weights);
+    if constexpr (kStep == 8) tile_multiply<1, 6, 7>();
+    if constexpr (kStep == 9) tile_load<6>(o.tokens + 2 * o.tile_stride);
+    if constexpr (kStep == 10) tile_multiply<2, 6, 7>();
+    if constexpr (kStep == 11) tile_load<7>(o.weights + kTileBytes);
+    if constexpr (kStep == 12) tile_multiply<5, 6, 7>();
+  }
+};
+
+/// Those steps of a group's program that fall to part `kPart` of kParts.
+template <int kTiles, int kPart, int kParts, int... kStep>
+HYBRID_INLINE void run_part(const GroupOperands& o, std::integer_sequence<int, kStep...>) {
+  using Program = GroupProgram<kTiles>;
+  ((kStep * kParts / Program::kLength == kPart ? Program::template run<kStep>(o) : void()), ...);
+}
+
+template <int kTiles, int kPart, int kParts>
+HYBRID_INLINE void multiply_part(const GroupOperands& o) {
+  run_part<kTiles, kPart, kParts>(
+      o, std::make_integer_sequence<int, GroupProgram<kTiles>::kLength>{});
 }
 
 template <int kTiles>
@@ -226,84 +264,93 @@ HYBRID_INLINE void store_sums(float* sums) {
   }
 }
 
-/// A block of two panels that is to be unpacked.
-struct BlockToUnpack {
+/// Columns that are unpacked while as many are multiplied: 16 KB of tiles for both together, which
+/// leaves room in the L1 cache for those of the tokens. Half a block.
+constexpr int kStageGroups = 4;
+constexpr uint64_t kStageBytes = 2 * kStageGroups * kTileBytes;
+
+/// A stage of two panels that is to be unpacked.
+struct StageToUnpack {
   const std::byte* panel[2];
-  uint64_t block;
+  uint64_t stage;
   float factor[2];
   int n_groups;
-  std::byte* tiles;        // group g: panel 0's tile at 2 g, panel 1's at 2 g + 1
-  uint64_t block_bytes;    // of the packed panel, for prefetching
+  std::byte* tiles;      // group g: panel 0's tile at 2 g, panel 1's at 2 g + 1
+  uint64_t stage_bytes;  // of the packed panel, for prefetching
 };
 
-/// The block after the one being unpacked, a piece for each group.
-HYBRID_INLINE void prefetch_piece(const BlockToUnpack& b, int g) {
-  const uint64_t begin = b.block_bytes * static_cast<uint64_t>(g) / kGroups / kVectorBytes;
-  const uint64_t end = b.block_bytes * static_cast<uint64_t>(g + 1) / kGroups / kVectorBytes;
-  const uint64_t at = (b.block + 1) * b.block_bytes;
-  for (uint64_t i = begin; i < end + 1; ++i) {
-    __builtin_prefetch(b.panel[0] + at + i * kVectorBytes);
-    __builtin_prefetch(b.panel[1] + at + i * kVectorBytes);
+/// A piece of what comes two stages later, for each group.
+HYBRID_INLINE void prefetch_piece(const StageToUnpack& s, int g) {
+  const uint64_t begin = s.stage_bytes * static_cast<uint64_t>(g) / kStageGroups / kVectorBytes;
+  const uint64_t end = s.stage_bytes * static_cast<uint64_t>(g + 1) / kStageGroups / kVectorBytes;
+  const uint64_t at = (s.stage + 2) * s.stage_bytes;
+  for (uint64_t i = begin; i < end; ++i) {
+    __builtin_prefetch(s.panel[0] + at + i * kVectorBytes);
+    __builtin_prefetch(s.panel[1] + at + i * kVectorBytes);
   }
 }
 
-template <DType type>
-__attribute__((noinline)) void unpack_all(const BlockToUnpack& b) {
-  const TileUnpacker<type> first(b.panel[0], b.block, b.factor[0]);
-  const TileUnpacker<type> second(b.panel[1], b.block, b.factor[1]);
-#pragma GCC unroll 8
-  for (int g = 0; g < kGroups; ++g) {
-    if (g >= b.n_groups) break;
-    prefetch_piece(b, g);
-    first.unpack(g, b.tiles + 2 * g * kTileBytes);
-    second.unpack(g, b.tiles + (2 * g + 1) * kTileBytes);
+/// Unpacks group g of a stage; kTiles tiles of tokens are multiplied meanwhile (0: none).
+template <int kTiles, class Unpacker, int... kStep>
+HYBRID_INLINE void unpack_group(Unpacker& first, Unpacker& second, int block_group,
+                                std::byte* tiles, const GroupOperands& o,
+                                std::integer_sequence<int, kStep...>) {
+  constexpr int kParts = 2 * kQuads;
+  const auto step = [&]<int i>() __attribute__((always_inline)) {
+    first.step(block_group, i, tiles);
+    if constexpr (kTiles > 0) multiply_part<kTiles, 2 * i, kParts>(o);
+    second.step(block_group, i, tiles + kTileBytes);
+    if constexpr (kTiles > 0) multiply_part<kTiles, 2 * i + 1, kParts>(o);
+  };
+  (step.template operator()<kStep>(), ...);
+}
+
+/// Unpacks a stage while another, of n_groups groups, is multiplied. kHalf: which half of the block.
+template <DType type, int kTiles, int kHalf>
+__attribute__((noinline)) void unpack_and_multiply(const StageToUnpack& s, GroupOperands o,
+                                                   int n_groups) {
+  const uint64_t block = s.stage / 2;
+  TileUnpacker<type> first(s.panel[0], block, s.factor[0]);
+  TileUnpacker<type> second(s.panel[1], block, s.factor[1]);
+  constexpr auto kSteps = std::make_integer_sequence<int, kQuads>{};
+#pragma GCC unroll 4
+  for (int g = 0; g < kStageGroups; ++g) {
+    const int block_group = kHalf * kStageGroups + g;
+    std::byte* tiles = s.tiles + 2 * g * kTileBytes;
+    if (g < s.n_groups) prefetch_piece(s, g);
+    if (kTiles > 0 && g < n_groups && g < s.n_groups) {
+      unpack_group<kTiles>(first, second, block_group, tiles, o, kSteps);
+    } else {
+      if constexpr (kTiles > 0) {
+        if (g < n_groups) multiply_part<kTiles, 0, 1>(o);
+      }
+      if (g < s.n_groups) unpack_group<0>(first, second, block_group, tiles, o, kSteps);
+    }
+    o.weights += 2 * kTileBytes;
+    o.tokens += kTileBytes;
   }
 }
 
-/// Multiplies a block of n_groups groups.
-template <int kTiles>
-__attribute__((noinline)) void multiply_block(const std::byte* weights, const std::byte* tokens,
-                                              uint64_t tile_stride, int n_groups) {
-  for (int g = 0; g < n_groups; ++g) {
-    multiply_group<kTiles>(weights + 2 * g * kTileBytes, tokens + g * kTileBytes, tile_stride);
-  }
-}
-
-/// The same while another block is unpacked.
 template <DType type, int kTiles>
-__attribute__((noinline)) void multiply_and_unpack(const std::byte* weights,
-                                                   const std::byte* tokens, uint64_t tile_stride,
-                                                   int n_groups, const BlockToUnpack& b) {
-  const TileUnpacker<type> first(b.panel[0], b.block, b.factor[0]);
-  const TileUnpacker<type> second(b.panel[1], b.block, b.factor[1]);
-#pragma GCC unroll 8
-  for (int g = 0; g < kGroups; ++g) {
-    if (g < n_groups) {
-      multiply_group<kTiles>(weights + 2 * g * kTileBytes, tokens + g * kTileBytes, tile_stride);
-    }
-    if (g < b.n_groups) {
-      prefetch_piece(b, g);
-      first.unpack(g, b.tiles + 2 * g * kTileBytes);
-      second.unpack(g, b.tiles + (2 * g + 1) * kTileBytes);
-    }
+HYBRID_INLINE void run_stage(const StageToUnpack& s, const GroupOperands& o, int n_groups) {
+  if (s.stage % 2 == 0) {
+    unpack_and_multiply<type, kTiles, 0>(s, o, n_groups);
+  } else {
+    unpack_and_multiply<type, kTiles, 1>(s, o, n_groups);
+  }
+}
+
+/// Multiplies a stage that has nothing to be unpacked beside it.
+template <int kTiles>
+__attribute__((noinline)) void multiply_stage(GroupOperands o, int n_groups) {
+  for (int g = 0; g < n_groups; ++g) {
+    multiply_part<kTiles, 0, 1>(o);
+    o.weights += 2 * kTileBytes;
+    o.tokens += kTileBytes;
   }
 }
 
 // ---- A range of pairs ---------------------------------------------------------------------------
-
-/// Grows and is never given back: a thread meets the same few row lengths over and over.
-inline std::byte* tile_scratch(uint64_t n_bytes) {
-  struct Free {
-    void operator()(std::byte* p) const { ::operator delete[](p, std::align_val_t{64}); }
-  };
-  thread_local std::unique_ptr<std::byte[], Free> buffer;
-  thread_local uint64_t size = 0;
-  if (size < n_bytes) {
-    buffer.reset(static_cast<std::byte*>(::operator new[](n_bytes, std::align_val_t{64})));
-    size = n_bytes;
-  }
-  return buffer.get();
-}
 
 /// Tokens taken in passes of one to three tiles, none of one beside a larger one where it can be
 /// helped.
@@ -316,16 +363,16 @@ class PairLoop {
       : args_(args),
         end_(end),
         n_groups_(n_tile_groups(args.first.n_cols)),
-        n_blocks_((n_groups_ + kGroups - 1) / kGroups),
+        n_stages_((n_groups_ + kStageGroups - 1) / kStageGroups),
         panel_bytes_(args.first.panel_bytes()),
         one_pass_(args.n_tiles <= 3),
-        ahead_(one_pass_ ? 1 : n_blocks_),
-        ring_(scratch(one_pass_ ? 2 : 2 * n_blocks_)),
-        n_ring_(one_pass_ ? 2 : 2 * n_blocks_) {}
+        ahead_(one_pass_ ? 1 : n_stages_),
+        ring_(panel_scratch((one_pass_ ? 2 : 2 * n_stages_) * kStageBytes)),
+        n_ring_(one_pass_ ? 2 : 2 * n_stages_) {}
 
   void run(uint64_t begin) {
     begin_ = begin;
-    for (uint64_t i = 0; i < ahead_; ++i) unpack_all<type>(block_at(i));
+    for (uint64_t i = 0; i < ahead_; ++i) run_stage<type, 0>(stage_at(i), {}, 0);
     for (uint64_t pair = begin; pair < end_; ++pair) {
       for (uint64_t tile = 0; tile < args_.n_tiles;) {
         const uint64_t n = tiles_of_pass(args_.n_tiles - tile);
@@ -338,11 +385,8 @@ class PairLoop {
   }
 
  private:
-  static std::byte* scratch(uint64_t n_blocks) {
-    return tile_scratch(n_blocks * 2 * kGroups * kTileBytes);
-  }
-  int groups_in(uint64_t block) const {
-    return static_cast<int>(std::min<uint64_t>(kGroups, n_groups_ - block * kGroups));
+  int groups_in(uint64_t stage) const {
+    return static_cast<int>(std::min<uint64_t>(kStageGroups, n_groups_ - stage * kStageGroups));
   }
   int panels_of(uint64_t pair) const {
     return !args_.second.empty() || 2 * pair + 1 < args_.first.n_panels() ? 2 : 1;
@@ -362,17 +406,17 @@ class PairLoop {
       exponent[1] = a.exponents[j];
     }
   }
-  /// Block i of all blocks of all pairs from begin_ on.
-  BlockToUnpack block_at(uint64_t i) const {
-    BlockToUnpack b;
+  /// Stage i of all stages of all pairs from begin_ on.
+  StageToUnpack stage_at(uint64_t i) const {
+    StageToUnpack s;
     int exponent[2];
-    panels_at(begin_ + i / n_blocks_, b.panel, exponent);
-    b.block = i % n_blocks_;
-    for (int p = 0; p < 2; ++p) b.factor[p] = power_of_two(exponent[p]);
-    b.n_groups = groups_in(b.block);
-    b.tiles = ring_ + i % n_ring_ * 2 * kGroups * kTileBytes;
-    b.block_bytes = panel_bytes_ / n_blocks_;
-    return b;
+    panels_at(begin_ + i / n_stages_, s.panel, exponent);
+    s.stage = i % n_stages_;
+    for (int p = 0; p < 2; ++p) s.factor[p] = power_of_two(exponent[p]);
+    s.n_groups = groups_in(s.stage);
+    s.tiles = ring_ + i % n_ring_ * kStageBytes;
+    s.stage_bytes = panel_bytes_ / n_stages_;
+    return s;
   }
   static float power_of_two(int exponent) {
     return std::bit_cast<float>(static_cast<uint32_t>(exponent + 127) << 23);
@@ -381,17 +425,16 @@ class PairLoop {
   template <int kTiles>
   void pass(uint64_t pair, uint64_t tile) {
     const bool last = tile + kTiles == args_.n_tiles;
-    const uint64_t first = (pair - begin_) * n_blocks_, n_all = (end_ - begin_) * n_blocks_;
-    const std::byte* tokens = args_.tiles + tile * n_groups_ * kTileBytes;
-    const uint64_t stride = n_groups_ * kTileBytes;
+    const uint64_t first = (pair - begin_) * n_stages_, n_all = (end_ - begin_) * n_stages_;
+    GroupOperands o{nullptr, args_.tiles + tile * n_groups_ * kTileBytes, n_groups_ * kTileBytes};
     zero_sums<kTiles>();
-    for (uint64_t b = 0; b < n_blocks_; ++b, tokens += kGroups * kTileBytes) {
-      const std::byte* weights = ring_ + (first + b) % n_ring_ * 2 * kGroups * kTileBytes;
-      const uint64_t next = first + b + ahead_;
+    for (uint64_t i = 0; i < n_stages_; ++i, o.tokens += kStageGroups * kTileBytes) {
+      o.weights = ring_ + (first + i) % n_ring_ * kStageBytes;
+      const uint64_t next = first + i + ahead_;
       if (last && next < n_all) {
-        multiply_and_unpack<type, kTiles>(weights, tokens, stride, groups_in(b), block_at(next));
+        run_stage<type, kTiles>(stage_at(next), o, groups_in(i));
       } else {
-        multiply_block<kTiles>(weights, tokens, stride, groups_in(b));
+        multiply_stage<kTiles>(o, groups_in(i));
       }
     }
     alignas(64) float sums[2 * kTiles * 256];
@@ -409,11 +452,11 @@ class PairLoop {
 
   const Bf16Product& args_;
   uint64_t begin_ = 0, end_;
-  uint64_t n_groups_, n_blocks_, panel_bytes_;
+  uint64_t n_groups_, n_stages_, panel_bytes_;
   bool one_pass_;
-  uint64_t ahead_;  // blocks that unpacking runs ahead
+  uint64_t ahead_;  // stages that unpacking runs ahead
   std::byte* ring_;
-  uint64_t n_ring_;  // blocks in it
+  uint64_t n_ring_;  // stages in it
 };
 
 template <DType type>

@@ -38,10 +38,15 @@ inline uint64_t n_panel_pairs(const Bf16Product& p) {
 
 using Bf16ProductFn = void (*)(const Bf16Product& args, uint64_t pair_begin, uint64_t pair_end);
 
-/// Null for a type of another family. Keeps scratch per thread: 4 KB for each 32 columns at most.
+/// Null for a type of another family.
 Bf16ProductFn bf16_product_legacy(DType type);
 Bf16ProductFn bf16_product_k(DType type);
 Bf16ProductFn bf16_product_iq(DType type);
+
+/// Memory of the calling thread for unpacked tiles, kept and never given back: 4 KB for each 32
+/// columns at most. In huge pages: scattered small ones put some of a panel's tiles on top of each
+/// other in the L2 cache.
+std::byte* panel_scratch(uint64_t n_bytes);
 
 /// That of a type; null for F32.
 Bf16ProductFn bf16_product(DType type);

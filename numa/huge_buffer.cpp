@@ -1,0 +1,34 @@
+#include "numa/huge_buffer.h"
+
+#include <sys/mman.h>
+
+#include "base/error.h"
+#include "base/units.h"
+
+namespace hybrid {
+namespace {
+
+constexpr uint64_t kHugePage = uint64_t{2} << 20;
+
+uint64_t round_up(uint64_t n) { return (n + kHugePage - 1) / kHugePage * kHugePage; }
+
+}  // namespace
+
+HugeBuffer::HugeBuffer(uint64_t n_bytes) : n_bytes_(n_bytes) {
+  if (n_bytes == 0) return;
+  n_mapped_ = round_up(n_bytes) + kHugePage;
+  mapping_ = mmap(nullptr, n_mapped_, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (mapping_ == MAP_FAILED) {
+    mapping_ = nullptr;
+    fail("cannot take {} of memory", format_bytes(n_bytes));
+  }
+  data_ = reinterpret_cast<std::byte*>(round_up(reinterpret_cast<uint64_t>(mapping_)));
+  madvise(data_, round_up(n_bytes), MADV_HUGEPAGE);  // a kernel without them ignores it
+}
+
+HugeBuffer::~HugeBuffer() {
+  if (mapping_ != nullptr) munmap(mapping_, n_mapped_);
+}
+
+}  // namespace hybrid

@@ -1,0 +1,90 @@
+#include "tensor/matmul_input.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "tensor/simd_level.h"
+
+namespace hybrid {
+namespace {
+
+bool is_float(DType type) { return info_of(type).block_size == 1; }
+
+uint64_t blocks_bytes(uint64_t n_tokens, uint64_t n_cols) {
+  return n_tokens * block_row_bytes(n_cols);
+}
+
+}  // namespace
+
+InputForm input_form(DType weight_type, uint64_t n_tokens) {
+  const SimdLevel level = simd_level();
+  if (level == SimdLevel::scalar || weight_type == DType::f32) return InputForm::floats;
+  if (level == SimdLevel::amx && n_tokens > 1) return InputForm::tiles;
+  return is_float(weight_type) ? InputForm::floats : InputForm::bytes;
+}
+
+uint64_t block_row_bytes(uint64_t n_cols) {
+  const uint64_t n_lines = n_activation_blocks(n_cols) * sizeof(ActivationBlock) / 64;
+  return (n_lines | 1) * 64;
+}
+
+uint64_t MatmulInput::n_bytes(uint64_t n_tokens, uint64_t n_cols) {
+  if (simd_level() == SimdLevel::scalar) return 0;
+  const uint64_t pointers = n_tokens * sizeof(ActivationBlock*);
+  if (simd_level() != SimdLevel::amx) return blocks_bytes(n_tokens, n_cols) + pointers;
+  return blocks_bytes(1, n_cols) + pointers + tiles_bytes(n_tokens, n_cols);
+}
+
+void MatmulInput::reserve(uint64_t n_tokens, uint64_t n_cols) {
+  if (simd_level() == SimdLevel::scalar) return;
+  const bool amx = simd_level() == SimdLevel::amx;
+  blocks_ = HugeBuffer(blocks_bytes(amx ? 1 : n_tokens, n_cols));
+  if (amx) tiles_ = HugeBuffer(tiles_bytes(n_tokens, n_cols));
+  block_rows_.resize(n_tokens);
+}
+
+void MatmulInput::set(const float* x, uint64_t n_tokens, uint64_t n_cols) {
+  x_ = x;
+  n_tokens_ = n_tokens;
+  n_cols_ = n_cols;
+  have_blocks_ = have_tiles_ = false;
+}
+
+void MatmulInput::prepare(InputForm form, Workers& workers) {
+  if (form == InputForm::bytes && !have_blocks_) make_blocks(workers);
+  if (form == InputForm::tiles && !have_tiles_) make_tiles(workers);
+}
+
+void MatmulInput::make_blocks(Workers& workers) {
+  const uint64_t stride = block_row_bytes(n_cols_);
+  if (blocks_.n_bytes() < n_tokens_ * stride) blocks_ = HugeBuffer(n_tokens_ * stride);
+  if (block_rows_.size() < n_tokens_) block_rows_.resize(n_tokens_);
+  workers.parallel_for(n_tokens_, 4, [&](uint64_t begin, uint64_t end) {
+    for (uint64_t t = begin; t < end; ++t) {
+      auto* row = reinterpret_cast<ActivationBlock*>(blocks_.data() + t * stride);
+      quantize_row(x_ + t * n_cols_, n_cols_, row);
+      block_rows_[t] = row;
+    }
+  });
+  have_blocks_ = true;
+}
+
+void MatmulInput::make_tiles(Workers& workers) {
+  const uint64_t n_bytes = tiles_bytes(n_tokens_, n_cols_);
+  if (tiles_.n_bytes() < n_bytes) tiles_ = HugeBuffer(n_bytes);
+  const uint64_t n_rows = (n_tokens_ + kTileTokens - 1) / kTileTokens * kTileTokens;
+  workers.parallel_for(n_rows, 4, [&](uint64_t begin, uint64_t end) {
+    for (uint64_t t = begin; t < end; ++t) {
+      if (t < n_tokens_) {
+#if defined(__x86_64__)
+        store_tile_row(x_ + t * n_cols_, n_cols_, tiles_.data(), t);
+#endif
+      } else {
+        clear_tile_row(n_cols_, tiles_.data(), t);
+      }
+    }
+  });
+  have_tiles_ = true;
+}
+
+}  // namespace hybrid

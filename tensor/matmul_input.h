@@ -1,0 +1,67 @@
+#pragma once
+// The activations of a matrix product in the forms that kernels want, each made once and used by all
+// products with the same activations.
+
+#include <cstdint>
+#include <vector>
+
+#include "numa/huge_buffer.h"
+#include "numa/workers.h"
+#include "tensor/activation_blocks.h"
+#include "tensor/bf16_tiles.h"
+#include "tensor/dtype.h"
+
+namespace hybrid {
+
+enum class InputForm {
+  floats,  // as they are
+  bytes,   // ActivationBlocks
+  tiles,   // bf16 tiles
+};
+
+/// What products of n_tokens tokens with a weight of this type take at the level in force:
+///   floats   at scalar; F32 at every level; F16 and BF16 but for tiles
+///   bytes    quantised types: at avx2, at avx512_vnni, and of a single token at amx
+///   tiles    more than one token at amx
+InputForm input_form(DType weight_type, uint64_t n_tokens);
+
+class MatmulInput {
+ public:
+  /// Bytes that the forms of n_tokens rows take at most, at the level in force.
+  static uint64_t n_bytes(uint64_t n_tokens, uint64_t n_cols);
+  /// Takes them.
+  void reserve(uint64_t n_tokens, uint64_t n_cols);
+
+  /// From now on n_tokens rows of n_cols floats without gaps, which must stay as they are for as
+  /// long as products use them. n_tokens * n_cols at most what was reserved.
+  void set(const float* x, uint64_t n_tokens, uint64_t n_cols);
+
+  /// Makes a form, unless it was made since set(). Parallel over tokens.
+  void prepare(InputForm form, Workers& workers);
+
+  const float* x() const { return x_; }
+  uint64_t n_tokens() const { return n_tokens_; }
+  uint64_t n_cols() const { return n_cols_; }
+
+  /// Blocks of a token.
+  const ActivationBlock* blocks(uint64_t token) const { return block_rows_[token]; }
+  /// [n_tokens] pointers to them.
+  const ActivationBlock* const* block_rows() const { return block_rows_.data(); }
+  std::byte* tiles() { return tiles_.data(); }
+
+ private:
+  void make_blocks(Workers& workers);
+  void make_tiles(Workers& workers);
+
+  const float* x_ = nullptr;
+  uint64_t n_tokens_ = 0, n_cols_ = 0;
+  bool have_blocks_ = false, have_tiles_ = false;
+  HugeBuffer blocks_, tiles_;
+  std::vector<const ActivationBlock*> block_rows_;
+};
+
+/// Distance between the blocks of two rows: an odd number of cache lines, so that the rows of many
+/// tokens spread over the L1 cache.
+uint64_t block_row_bytes(uint64_t n_cols);
+
+}  // namespace hybrid

@@ -1,0 +1,94 @@
+#include "tensor/panel_matmul.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "tensor/panel_float.h"
+#include "tensor/panel_int8.h"
+
+namespace hybrid {
+namespace {
+
+/// Panels that are packed together where a weight was not packed: they stay in the L2 cache.
+constexpr uint64_t kPanelsOnTheSpot = 2;
+
+/// Calls body(panels, first panel) for [begin, end), in one piece where they are packed.
+template <class Body>
+void for_panels(const Weight& w, uint64_t begin, uint64_t end, const Body& body) {
+  const uint64_t step = w.packed() ? end - begin : kPanelsOnTheSpot;
+  for (uint64_t p = begin; p < end; p += step) {
+    body(panels_of(w, p, std::min(end, p + step)), p);
+  }
+}
+
+Int8Kernels int8_kernels(DType type) {
+  return with_simd_level([&]<SimdLevel L>() -> Int8Kernels {
+    if constexpr (L != SimdLevel::scalar) {
+      if (const Int8Kernels k = int8_kernels_legacy<L>(type); k.one_token) return k;
+      if (const Int8Kernels k = int8_kernels_k<L>(type); k.one_token) return k;
+      if (const Int8Kernels k = int8_kernels_iq<L>(type); k.one_token) return k;
+    }
+    fail("internal: no integer kernel for {} at {}", name_of(type), name_of(simd_level()));
+  });
+}
+
+/// Tiles of tokens that are multiplied with all panels of a range before the next ones: as one pass
+/// of the kernel, whose unpacked weights never leave the L1 cache.
+constexpr uint64_t kTilesAtOnce = 3;
+
+}  // namespace
+
+void multiply_bytes(const Weight& w, const ActivationBlock* const* rows, uint64_t n_tokens,
+                    float* y, uint64_t y_stride, uint64_t begin, uint64_t end) {
+  const Int8Kernels kernels = int8_kernels(w.type());
+  for_panels(w, begin, end, [&](const PanelMatrix& panels, uint64_t first) {
+    float* to = y + (first - begin) * kPanelRows;
+    for (uint64_t t = 0; t < n_tokens; t += kInt8Tokens) {
+      const uint64_t n = std::min(kInt8Tokens, n_tokens - t);
+      const Int8Product product{panels, rows + t, n, to + t * y_stride, y_stride};
+      (n == 1 ? kernels.one_token : kernels.many_tokens)(product, 0, panels.n_panels());
+    }
+  });
+}
+
+void multiply_floats(const Weight& w, const float* x, uint64_t n_tokens, float* y,
+                     uint64_t y_stride, uint64_t begin, uint64_t end) {
+  const FloatProductFn kernel = with_simd_level([&]<SimdLevel L>() -> FloatProductFn {
+    if constexpr (L != SimdLevel::scalar) return float_product_at<L>(w.type());
+    return nullptr;
+  });
+  HYBRID_CHECK(kernel != nullptr);
+  for_panels(w, begin, end, [&](const PanelMatrix& panels, uint64_t first) {
+    float* to = y + (first - begin) * kPanelRows;
+    kernel({panels, x, w.n_cols(), n_tokens, to, y_stride}, 0, panels.n_panels());
+  });
+}
+
+void multiply_tiles(const Weight& first, const Weight& second, const std::byte* tiles,
+                    uint64_t n_tiles, uint64_t pair_begin, uint64_t pair_end,
+                    FunctionRef<void(const Bf16Product::Sums&)> done) {
+  const Bf16ProductFn kernel = bf16_product(first.type());
+  HYBRID_CHECK(kernel != nullptr);
+  const bool two = !second.empty();
+  const uint64_t per_pair = two ? 1 : 2, n_panels = first.n_panels();
+  const uint64_t step = first.packed() ? pair_end - pair_begin : 1;
+  const uint64_t tile_bytes = tiles_bytes(kTileTokens, first.n_cols());
+  for (uint64_t pair = pair_begin; pair < pair_end; pair += step) {
+    const uint64_t next = std::min(pair_end, pair + step);
+    const uint64_t begin = pair * per_pair, end = std::min(n_panels, next * per_pair);
+    const PanelMatrix a = panels_of(first, begin, end, 0);
+    const PanelMatrix b = two ? panels_of(second, begin, end, 1) : PanelMatrix{};
+    for (uint64_t t = 0; t < n_tiles; t += kTilesAtOnce) {
+      const auto moved = [&](const Bf16Product::Sums& sums) {
+        Bf16Product::Sums at = sums;
+        at.pair += pair;
+        at.tile += t;
+        done(at);
+      };
+      const uint64_t n = std::min(kTilesAtOnce, n_tiles - t);
+      kernel({a, b, tiles + t * tile_bytes, n, moved}, 0, next - pair);
+    }
+  }
+}
+
+}  // namespace hybrid

@@ -1,0 +1,28 @@
+#pragma once
+// Products of a range of a weight's panels, at the wide levels: finds the kernel for type, level and
+// form of the activations, and packs on the spot what was not packed.
+
+#include "tensor/activation_blocks.h"
+#include "tensor/panel_bf16.h"
+#include "tensor/weight.h"
+
+namespace hybrid {
+
+// All weights here are single matrices. y[t * y_stride + r] is row r of panel `begin` on, so that a
+// caller can have the range alone in a buffer of its own.
+
+/// Quantised types; rows[t]: the blocks of token t.
+void multiply_bytes(const Weight& w, const ActivationBlock* const* rows, uint64_t n_tokens,
+                    float* y, uint64_t y_stride, uint64_t begin, uint64_t end);
+
+/// F16 and BF16; x: n_tokens rows of n_cols floats without gaps.
+void multiply_floats(const Weight& w, const float* x, uint64_t n_tokens, float* y,
+                     uint64_t y_stride, uint64_t begin, uint64_t end);
+
+/// Every type but F32, at the amx level. Pairs of panels as Bf16Product has them, `second` empty or
+/// of the same type and shape as `first`. done() may be called in any order of pairs and tiles.
+void multiply_tiles(const Weight& first, const Weight& second, const std::byte* tiles,
+                    uint64_t n_tiles, uint64_t pair_begin, uint64_t pair_end,
+                    FunctionRef<void(const Bf16Product::Sums&)> done);
+
+}  // namespace hybrid

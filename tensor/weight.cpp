@@ -1,0 +1,73 @@
+#include "tensor/weight.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "base/error.h"
+#include "numa/huge_buffer.h"
+
+namespace hybrid {
+namespace {
+
+struct PackScratch {
+  HugeBuffer panels;
+  std::vector<int8_t> exponents;
+};
+
+PanelMatrix pack_on_the_spot(const Weight& w, uint64_t begin, uint64_t end, int slot) {
+  thread_local PackScratch scratch[2];
+  PackScratch& s = scratch[slot];
+  const uint64_t size = panel_bytes(w.type(), w.n_cols()), n = end - begin;
+  if (s.panels.n_bytes() < n * size) s.panels = HugeBuffer(n * size);
+  if (s.exponents.size() < n) s.exponents.resize(n);
+  for (uint64_t i = 0; i < n; ++i) {
+    const uint64_t first = (begin + i) * kPanelRows;
+    const uint64_t n_rows = std::min(kPanelRows, w.n_rows() - first);
+    s.exponents[i] = pack_panel(w.type(), w.rows.row(first), n_rows, w.n_cols(),
+                                s.panels.data() + i * size);
+  }
+  return {w.type(), w.n_cols(), 0, s.panels.data(), s.exponents.data()};
+}
+
+}  // namespace
+
+Weight Weight::slice(uint64_t i) const {
+  const uint64_t size = panel_bytes(type(), n_cols());
+  Weight w{rows.slice(i)};
+  if (packed()) {
+    w.panels = panels + i * n_panels() * size;
+    w.exponents = exponents + i * n_panels();
+  }
+  return w;
+}
+
+Weight Weight::part(uint64_t first, uint64_t n) const {
+  Weight w{rows.rows(first, n)};
+  if (packed()) {
+    HYBRID_CHECK(first % kPanelRows == 0);
+    w.panels = panels + first / kPanelRows * panel_bytes(type(), n_cols());
+    w.exponents = exponents + first / kPanelRows;
+  }
+  return w;
+}
+
+uint64_t packed_panels(const Weight& w) { return w.n_matrices() * w.n_panels(); }
+
+uint64_t packed_bytes(const Weight& w) {
+  return packed_panels(w) * panel_bytes(w.type(), w.n_cols());
+}
+
+PanelMatrix panels_of(const Weight& w, uint64_t begin, uint64_t end, int slot) {
+  HYBRID_CHECK(begin < end && end <= w.n_panels() && w.n_matrices() == 1);
+  PanelMatrix m;
+  if (w.packed()) {
+    m = {w.type(), w.n_cols(), 0, w.panels + begin * panel_bytes(w.type(), w.n_cols()),
+         w.exponents + begin};
+  } else {
+    m = pack_on_the_spot(w, begin, end, slot);
+  }
+  m.n_rows = std::min(w.n_rows(), end * kPanelRows) - begin * kPanelRows;
+  return m;
+}
+
+}  // namespace hybrid

@@ -1,0 +1,37 @@
+#pragma once
+// A weight of the model: its rows as they lie in the file and, where it was packed, its panels.
+
+#include "tensor/panel.h"
+
+namespace hybrid {
+
+/// One matrix {n_cols, n_rows}, or a stack of them {n_cols, n_rows, n_matrices} (experts, heads).
+struct Weight {
+  TensorView rows;
+  const std::byte* panels = nullptr;  // those of matrix 0, of matrix 1, ...
+  const int8_t* exponents = nullptr;  // one for each panel
+
+  bool empty() const { return rows.empty(); }
+  bool packed() const { return panels != nullptr; }
+  DType type() const { return rows.type; }
+  uint64_t n_cols() const { return rows.ne[0]; }
+  uint64_t n_rows() const { return rows.ne[1]; }  // of one matrix
+  uint64_t n_matrices() const { return rows.ne[2] * rows.ne[3]; }
+  uint64_t n_panels() const { return (n_rows() + kPanelRows - 1) / kPanelRows; }  // of one matrix
+
+  /// Matrix i alone.
+  Weight slice(uint64_t i) const;
+
+  /// n rows from `first` on, of a single matrix. `first` is a multiple of 16 where it is packed.
+  Weight part(uint64_t first, uint64_t n) const;
+};
+
+/// Bytes and number of the panels of all its matrices.
+uint64_t packed_bytes(const Weight& w);
+uint64_t packed_panels(const Weight& w);
+
+/// Panels [begin, end) of a single matrix: those it has, or, where it was not packed, packed on the
+/// spot into memory of the calling thread (valid until its next call with the same `slot`, 0 or 1).
+PanelMatrix panels_of(const Weight& w, uint64_t begin, uint64_t end, int slot = 0);
+
+}  // namespace hybrid
