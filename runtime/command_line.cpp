@@ -33,6 +33,12 @@ std::string without_dashes(std::string_view flag) {
              nearest.empty() ? "; see hybrid-run --help" : "; did you mean --" + nearest + "?");
 }
 
+/// A toggle may stand bare: only what can be its value is taken as one.
+bool is_toggle_value(const OptionSpec& spec, std::string_view command, const std::string& word) {
+  const bool is_list = takes_list(spec, command) && word.find(',') != std::string::npos;
+  return is_list ? !word.starts_with("-") : parse_toggle(word).has_value();
+}
+
 /// Reads the option at words[i]; returns the index behind it and its value.
 size_t parse_option(const std::vector<std::string>& words, size_t i, Options& options) {
   std::string flag = words[i];
@@ -46,7 +52,8 @@ size_t parse_option(const std::vector<std::string>& words, size_t i, Options& op
   if (spec == nullptr) unknown_flag(flag);
   ++i;
   if (!value && spec->kind == OptionKind::toggle) {
-    value = i < words.size() && parse_toggle(words[i]) ? words[i++] : "1";
+    value =
+        i < words.size() && is_toggle_value(*spec, options.command(), words[i]) ? words[i++] : "1";
   } else if (!value) {
     if (i == words.size()) fail_usage("{} needs a value ({})", flag, spec->value_name);
     value = words[i++];

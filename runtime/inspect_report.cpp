@@ -24,12 +24,6 @@ uint64_t n_elements(const GgufTensorInfo& info) {
   return info.ne[0] * info.ne[1] * info.ne[2] * info.ne[3];
 }
 
-uint64_t n_params(const GgufFile& file) {
-  uint64_t n = 0;
-  for (const GgufTensor& tensor : file.tensors()) n += n_elements(tensor.info);
-  return n;
-}
-
 /// An f32 was widened to double; its own shortest decimal form is what people wrote into the file.
 std::string decimal(double value, GgufType type) {
   return type == GgufType::f32 ? fmt::format("{}", static_cast<float>(value))
@@ -150,14 +144,13 @@ std::string totals_text(const GgufFile& file) {
     uint64_t n_tensors = 0, n_elements = 0, n_bytes = 0;
   };
   std::map<DType, Total> totals;
-  uint64_t n_bytes = 0;
   for (const GgufTensor& tensor : file.tensors()) {
     Total& total = totals[tensor.info.type];
     total.n_tensors += 1;
     total.n_elements += n_elements(tensor.info);
     total.n_bytes += tensor.info.n_bytes;
-    n_bytes += tensor.info.n_bytes;
   }
+  const uint64_t n_bytes = tensor_bytes(file);
   Table table("<>>>>");
   table.add({"type", "tensors", "parameters", "size", "share"});
   for (const auto& [type, total] : totals) {
@@ -224,6 +217,18 @@ Json tensor_json(const GgufTensor& tensor) {
 }
 
 }  // namespace
+
+uint64_t n_params(const GgufFile& file) {
+  uint64_t n = 0;
+  for (const GgufTensor& tensor : file.tensors()) n += n_elements(tensor.info);
+  return n;
+}
+
+uint64_t tensor_bytes(const GgufFile& file) {
+  uint64_t n = 0;
+  for (const GgufTensor& tensor : file.tensors()) n += tensor.info.n_bytes;
+  return n;
+}
 
 std::string inspect_text(const GgufFile& file) {
   return files_text(file) + metadata_text(file.metadata()) + tensors_text(file) + totals_text(file);

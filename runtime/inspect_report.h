@@ -9,6 +9,11 @@
 
 namespace hybrid {
 
+/// Elements of all tensors of the file.
+uint64_t n_params(const GgufFile& file);
+/// Bytes of all tensors of the file, without metadata and padding.
+uint64_t tensor_bytes(const GgufFile& file);
+
 /// Lines, each ended: the files, the metadata (long strings and arrays shortened), the tensors, and
 /// the totals of each tensor type. Bytes from the file are escaped, so nothing reaches a terminal
 /// raw.

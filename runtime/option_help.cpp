@@ -61,7 +61,10 @@ constexpr std::pair<std::string_view, std::string_view> kForeignFlags[] = {
     {"--yarn-orig-ctx", kFileScaling},
     {"--keep", "the context is never shifted"},
     {"--no-context-shift", "the context is never shifted"},
-    {"--no-warmup", "there is no warm-up"},
+    {"--no-warmup", "`bench` runs each test once untimed; nothing else warms up"},
+    {"-pg", "use -p P -n G, or -gp P,G for decode behind a prompt"},
+    {"-d", "use -gp P,G: decode of G tokens at depth P"},
+    {"--n-depth", "use -gp P,G: decode of G tokens at depth P"},
     {"--no-display-prompt", "the prompt is not repeated"},
     {"--color", "the output is plain text"},
     {"-hf", kNoDownload},
@@ -98,6 +101,8 @@ std::string option_line(const OptionSpec& o) {
   if (!o.value_name.empty()) left += " " + std::string(o.value_name);
   std::string right(o.help);
   if (!o.choices.empty()) right += fmt::format(" ({})", o.choices);
+  if (!o.list_commands.empty())
+    right += fmt::format("; `{}` takes a list, A,B,..", o.list_commands);
   const std::string_view shown = o.default_text.empty() ? o.default_value : o.default_text;
   if (!shown.empty()) right += fmt::format(" [{}]", shown);
   if (o.available == "-") {

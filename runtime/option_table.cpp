@@ -8,7 +8,8 @@ namespace hybrid {
 namespace {
 
 constexpr std::string_view kGenerating = "run chat";
-constexpr std::string_view kForward = "run chat eval perplexity";
+constexpr std::string_view kForward = "run chat eval perplexity bench";
+constexpr std::string_view kBench = "bench";
 constexpr auto kInteger = OptionKind::integer;
 constexpr auto kNumber = OptionKind::number;
 constexpr auto kToggle = OptionKind::toggle;
@@ -22,7 +23,7 @@ std::vector<OptionSpec> make_table() {
        .short_name = "-m",
        .value_name = "FILE",
        .help = "GGUF file; of a split model, any part",
-       .commands = "run chat eval perplexity inspect tokenize"},
+       .commands = "run chat eval perplexity bench inspect tokenize"},
       {.name = "config",
        .value_name = "FILE",
        .help = "JSON file of options by their long names; the command line wins over it",
@@ -53,6 +54,48 @@ std::vector<OptionSpec> make_table() {
        .min = -1,
        .max = kMaxCount,
        .commands = kGenerating},
+      {.name = "n-prompt",
+       .short_name = "-p",
+       .kind = kInteger,
+       .value_name = "N",
+       .help = "measure prefill of N tokens; 0: do not",
+       .default_value = "512",
+       .min = 0,
+       .max = kMaxCount,
+       .commands = kBench,
+       .list_commands = kBench},
+      {.name = "n-gen",
+       .short_name = "-n",
+       .kind = kInteger,
+       .value_name = "N",
+       .help = "measure decode of N tokens from an empty cache; 0: do not",
+       .default_value = "128",
+       .min = 0,
+       .max = kMaxCount,
+       .commands = kBench,
+       .list_commands = kBench},
+      {.name = "prompt-gen",
+       .short_name = "-gp",
+       .value_name = "P,G",
+       .help = "measure decode of G tokens behind P tokens, whose prefill is not timed; repeatable",
+       .commands = kBench,
+       .repeatable = true},
+      {.name = "repetitions",
+       .short_name = "-r",
+       .kind = kInteger,
+       .value_name = "N",
+       .help = "timed runs of each test, after one that is not timed",
+       .default_value = "5",
+       .min = 1,
+       .max = 100000,
+       .commands = kBench},
+      {.name = "output",
+       .short_name = "-o",
+       .value_name = "FORMAT",
+       .help = "how the rows are printed",
+       .default_value = "md",
+       .choices = "md|csv|jsonl",
+       .commands = kBench},
       {.name = "system", .value_name = "TEXT", .help = "system prompt", .commands = "chat"},
       {.name = "chat-template",
        .value_name = "NAME",
@@ -130,7 +173,8 @@ std::vector<OptionSpec> make_table() {
        .default_value = "2048",
        .min = 1,
        .max = kMaxCount,
-       .commands = kForward},
+       .commands = kForward,
+       .list_commands = kBench},
       {.name = "ubatch-size",
        .short_name = "-ub",
        .kind = kInteger,
@@ -139,16 +183,18 @@ std::vector<OptionSpec> make_table() {
        .default_value = "512",
        .min = 1,
        .max = kMaxCount,
-       .commands = kForward},
+       .commands = kForward,
+       .list_commands = kBench},
       {.name = "threads",
        .short_name = "-t",
        .kind = kInteger,
        .value_name = "N",
-       .help = "threads for decode",
+       .help = "threads for decode; in `bench` for prefill, too",
        .default_text = "one per allowed core",
        .min = 1,
        .max = 4096,
-       .commands = kForward},
+       .commands = kForward,
+       .list_commands = kBench},
       {.name = "threads-batch",
        .short_name = "-tb",
        .kind = kInteger,
@@ -157,14 +203,15 @@ std::vector<OptionSpec> make_table() {
        .default_text = "as -t",
        .min = 1,
        .max = 4096,
-       .commands = kForward},
+       .commands = "run chat eval perplexity"},
       {.name = "isa",
        .value_name = "LEVEL",
        .help = "instruction set of the CPU kernels",
        .default_text = "best of this CPU",
        .choices = "scalar|avx2|avx512_vnni|amx",
        .available = "scalar|avx2|avx512_vnni",
-       .commands = kForward},
+       .commands = kForward,
+       .list_commands = kBench},
       {.name = "mla",
        .short_name = "-mla",
        .value_name = "N",
@@ -173,21 +220,24 @@ std::vector<OptionSpec> make_table() {
        .default_value = "2",
        .choices = "0|1|2|3",
        .available = "2",
-       .commands = kForward},
+       .commands = kForward,
+       .list_commands = kBench},
       {.name = "attn-max-batch",
        .short_name = "-amb",
        .kind = kNumber,
        .value_name = "MIB",
        .help = "largest attention scratch buffer",
        .available = "-",
-       .commands = kForward},
+       .commands = kForward,
+       .list_commands = kBench},
       {.name = "flash-attn",
        .short_name = "-fa",
        .kind = kToggle,
        .help = "online softmax by tiles",
        .default_value = "0",
        .available = "0",
-       .commands = kForward},
+       .commands = kForward,
+       .list_commands = kBench},
       {.name = "cache-type-k",
        .short_name = "-ctk",
        .value_name = "T",
@@ -195,7 +245,8 @@ std::vector<OptionSpec> make_table() {
        .default_value = "f16",
        .choices = "f32|f16|q8_0",
        .available = "f32|f16",
-       .commands = kForward},
+       .commands = kForward,
+       .list_commands = kBench},
       {.name = "cache-type-v",
        .short_name = "-ctv",
        .value_name = "T",
@@ -340,6 +391,11 @@ std::vector<OptionSpec> make_table() {
   };
 }
 
+bool is_among(std::string_view command, std::string_view commands) {
+  const std::vector<std::string> names = split(commands, ' ');
+  return std::find(names.begin(), names.end(), command) != names.end();
+}
+
 }  // namespace
 
 const std::vector<OptionSpec>& option_table() {
@@ -353,10 +409,10 @@ const std::vector<CommandSpec>& command_table() {
       {"chat", "talk with the model in the terminal"},
       {"eval", "one forward pass over given tokens; write logits and expert choices"},
       {"perplexity", "how well the model predicts a text"},
+      {"bench", "measure the speed of prefill and decode"},
       {"inspect", "metadata and tensors of a GGUF"},
       {"tokenize", "text to token ids and back"},
       {"plan", "where each tensor would go, and how fast it would run", false},
-      {"bench", "measure prefill and decode", false},
       {"sweep", "measure over the whole context", false},
       {"tune", "find thread counts for this machine", false},
       {"topology", "what the machine is", false},
@@ -381,9 +437,11 @@ const CommandSpec* find_command(std::string_view name) {
 }
 
 bool applies_to(const OptionSpec& option, std::string_view command) {
-  if (option.commands == "*") return true;
-  const std::vector<std::string> names = split(option.commands, ' ');
-  return std::find(names.begin(), names.end(), command) != names.end();
+  return option.commands == "*" || is_among(command, option.commands);
+}
+
+bool takes_list(const OptionSpec& option, std::string_view command) {
+  return is_among(command, option.list_commands);
 }
 
 std::string display_name(const OptionSpec& option) {

@@ -29,6 +29,7 @@ struct OptionSpec {
   std::string_view choices = "";       // "a|b|c" where only these are valid
   std::string_view available = "";     // "a|b": the choices that this version has; "" means all
   std::string_view commands = "";      // the commands it applies to: "run chat", or "*"
+  std::string_view list_commands = "";  // those in which it takes several values: "1,2,4"
   bool repeatable = false;
 };
 
@@ -44,6 +45,7 @@ const std::vector<CommandSpec>& command_table();
 const OptionSpec* find_option(std::string_view name);
 const CommandSpec* find_command(std::string_view name);
 bool applies_to(const OptionSpec& option, std::string_view command);
+bool takes_list(const OptionSpec& option, std::string_view command);
 
 /// "-c" of "-c, --ctx-size": what a user most likely typed.
 std::string display_name(const OptionSpec& option);

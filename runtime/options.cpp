@@ -61,19 +61,8 @@ void check_available(const OptionSpec& spec, const std::string& value, std::stri
   }
 }
 
-}  // namespace
-
-std::optional<bool> parse_toggle(std::string_view word) {
-  if (word == "1" || word == "on" || word == "true") return true;
-  if (word == "0" || word == "off" || word == "false") return false;
-  return std::nullopt;
-}
-
-void Options::set(const OptionSpec& spec, std::string value, std::string_view typed) {
-  if (!applies_to(spec, command_)) {
-    fail_usage("{} has no meaning for `{}`; it belongs to: {}", typed, command_,
-               join(split(spec.commands, ' '), ", "));
-  }
+/// The value in the form that is kept.
+std::string checked(const OptionSpec& spec, std::string value, std::string_view typed) {
   if (spec.value_name == "FILE" && value.empty()) fail_usage("{}: the file name is empty", typed);
   switch (spec.kind) {
     case OptionKind::toggle:
@@ -90,12 +79,31 @@ void Options::set(const OptionSpec& spec, std::string value, std::string_view ty
       break;
   }
   check_available(spec, value, typed);
-  std::vector<std::string>& values = values_[std::string(spec.name)];
-  if (!values.empty() && !spec.repeatable) {
-    fail_usage("{} is given twice: '{}' and '{}'", typed, printable(values.back()),
-               printable(value));
+  return value;
+}
+
+}  // namespace
+
+std::optional<bool> parse_toggle(std::string_view word) {
+  if (word == "1" || word == "on" || word == "true") return true;
+  if (word == "0" || word == "off" || word == "false") return false;
+  return std::nullopt;
+}
+
+void Options::set(const OptionSpec& spec, std::string value, std::string_view typed) {
+  if (!applies_to(spec, command_)) {
+    fail_usage("{} has no meaning for `{}`; it belongs to: {}", typed, command_,
+               join(split(spec.commands, ' '), ", "));
   }
-  values.push_back(std::move(value));
+  const bool is_list = takes_list(spec, command_);
+  std::vector<std::string> added = is_list ? split(value, ',') : std::vector{std::move(value)};
+  for (std::string& part : added) part = checked(spec, std::move(part), typed);
+  std::vector<std::string>& values = values_[std::string(spec.name)];
+  if (!values.empty() && !spec.repeatable && !is_list) {
+    fail_usage("{} is given twice: '{}' and '{}'", typed, printable(values.back()),
+               printable(added.front()));
+  }
+  values.insert(values.end(), added.begin(), added.end());
 }
 
 std::optional<std::string> Options::find(std::string_view name) const {
@@ -125,5 +133,18 @@ std::optional<int64_t> Options::find_integer(std::string_view name) const {
 double Options::get_number(std::string_view name) const { return *parse_number<double>(get(name)); }
 
 bool Options::get_toggle(std::string_view name) const { return get(name) == "1"; }
+
+std::vector<std::string> Options::get_list(std::string_view name) const {
+  const auto it = values_.find(name);
+  if (it != values_.end()) return it->second;
+  const auto value = find(name);
+  return value ? std::vector{*value} : std::vector<std::string>{};
+}
+
+Options Options::with(std::string_view name, const std::string& value) const {
+  Options copy = *this;
+  copy.values_[std::string(name)] = {value};
+  return copy;
+}
 
 }  // namespace hybrid

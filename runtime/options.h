@@ -26,8 +26,9 @@ class Options {
   Question question() const { return question_; }
   void ask(Question question) { question_ = question; }
 
-  /// Checks and keeps a value. `typed` is the name as the user wrote it, for errors. Throws
-  /// UsageError for a value that is invalid or not available.
+  /// Checks and keeps a value, or the values of a list where the command takes one. `typed` is the
+  /// name as the user wrote it, for errors. Throws UsageError for a value that is invalid or not
+  /// available.
   void set(const OptionSpec& spec, std::string value, std::string_view typed);
 
   bool is_set(std::string_view name) const { return values_.contains(std::string(name)); }
@@ -39,6 +40,11 @@ class Options {
   std::optional<int64_t> find_integer(std::string_view name) const;
   double get_number(std::string_view name) const;
   bool get_toggle(std::string_view name) const;
+  /// All values of a list or of a repeatable option, in order; or the default alone, or none.
+  std::vector<std::string> get_list(std::string_view name) const;
+
+  /// A copy in which a list has one value: one of get_list(name).
+  Options with(std::string_view name, const std::string& value) const;
 
  private:
   std::string command_;

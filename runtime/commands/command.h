@@ -21,6 +21,7 @@ void run(const Options& options);
 void chat(const Options& options);
 void eval(const Options& options);
 void perplexity(const Options& options);
+void bench(const Options& options);
 void inspect(const Options& options);
 void tokenize(const Options& options);
 

@@ -31,8 +31,11 @@ EngineOptions engine_options(const Options& options) {
   }
   const auto threads = options.find_integer("threads");
   execution.n_threads = threads ? static_cast<int>(*threads) : n_allowed_cores();
-  execution.n_threads_batch =
-      static_cast<int>(options.find_integer("threads-batch").value_or(execution.n_threads));
+  execution.n_threads_batch = execution.n_threads;
+  if (applies_to(*find_option("threads-batch"), options.command())) {  // `bench` has -t alone
+    const auto batch_threads = options.find_integer("threads-batch");
+    if (batch_threads) execution.n_threads_batch = static_cast<int>(*batch_threads);
+  }
   execution.cache_type = options.get("cache-type-k") == "f32" ? DType::f32 : DType::f16;
   return engine;
 }

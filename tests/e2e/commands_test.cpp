@@ -34,7 +34,8 @@ TEST_CASE("help and version answer on standard output") {
   CHECK(run_well({"--version"}).out.starts_with("hybrid-run 0."));
   CHECK(run_well({"help", "plan"}).out.find("not in this version yet") != std::string::npos);
   CHECK(run_well({"run", "-m", "x", "--help"}).out.starts_with("hybrid-run run: "));
-  for (const std::string command : {"run", "chat", "eval", "perplexity", "inspect", "tokenize"}) {
+  for (const std::string command :
+       {"run", "chat", "eval", "perplexity", "bench", "inspect", "tokenize"}) {
     CHECK(run_well({command, "--help"}).out.starts_with("hybrid-run " + command + ": "));
   }
 }

@@ -80,8 +80,26 @@ TEST_CASE("what this version lacks is refused, never ignored") {
   CHECK(error("run -ot exps=CPU") == "-ot is not in this version yet; leave it out");
   CHECK(error("run --isa amx") ==
         "--isa amx is not in this version yet; it has: scalar, avx2, avx512_vnni");
-  CHECK(error("bench") == "the command `bench` is not in this version yet");
+  CHECK(error("sweep") == "the command `sweep` is not in this version yet");
   CHECK(error("run --mlock").find("--mlock has no meaning here: ") == 0);
+}
+
+TEST_CASE("bench takes lists, others do not") {
+  const Options o = parse("bench -t 1,2 -t 4 -fa off,0 -b=8,16 -gp 1,2 -gp 3,4 -fmoe -o csv");
+  CHECK(o.get_list("threads") == std::vector<std::string>{"1", "2", "4"});
+  CHECK(o.get_list("flash-attn") == std::vector<std::string>{"0", "0"});
+  CHECK(o.get_list("batch-size") == std::vector<std::string>{"8", "16"});
+  CHECK(o.get_list("prompt-gen") == std::vector<std::string>{"1,2", "3,4"});
+  CHECK(o.get_list("n-prompt") == std::vector<std::string>{"512"});
+  CHECK(o.get_list("isa").empty());
+  CHECK(o.with("threads", "2").get_integer("threads") == 2);
+  CHECK(parse("bench -fmoe -t 2").get_list("threads") == std::vector<std::string>{"2"});
+  CHECK(error("bench -mla 2,4") == "-mla: expected 0, 1, 2, 3, found '4'");
+  CHECK(error("bench -fa 0,x") == "-fa: expected 0, 1, on or off, found 'x'");
+  CHECK(error("bench -r 1,2").starts_with("-r: expected a whole number"));
+  CHECK(error("run -t 1,2") == "-t: expected a whole number from 1 to 4096, found '1,2'");
+  CHECK(error("run -t 1 -t 2") == "-t is given twice: '1' and '2'");
+  CHECK(error("run -fmoe 1,1") == "unexpected word '1,1'; options begin with a dash");
 }
 
 TEST_CASE("the table holds together") {

@@ -1,0 +1,200 @@
+#include "runtime/bench.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "base/units.h"
+#include "numa/bandwidth.h"
+#include "numa/cpu_set.h"
+#include "numa/memory_info.h"
+#include "runtime/bench_report.h"
+#include "runtime/commands/command.h"
+#include "runtime/inspect_report.h"
+#include "runtime/version.h"
+#include "tensor/simd_level.h"
+
+namespace hybrid::commands {
+namespace {
+
+struct Axis {
+  std::string_view option;
+  std::string_view key;  // in the rows
+};
+
+/// The settings that are varied; the last one changes from row to row.
+constexpr Axis kAxes[] = {
+    {"isa", "isa"},
+    {"mla", "mla"},
+    {"flash-attn", "fa"},
+    {"attn-max-batch", "amb"},
+    {"cache-type-k", "ctk"},
+    {"batch-size", "n_batch"},
+    {"ubatch-size", "n_ubatch"},
+    {"threads", "n_threads"},
+};
+
+constexpr uint32_t kMaxTokens = 1 << 30;
+
+std::optional<uint32_t> parse_count(const std::string& text) {
+  uint32_t n = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
+  const bool is_number = error == std::errc{} && end == text.data() + text.size();
+  return is_number && n >= 1 && n <= kMaxTokens ? std::optional(n) : std::nullopt;
+}
+
+/// "4096,64": decode of 64 tokens behind 4096.
+BenchTest parse_prompt_gen(const std::string& text) {
+  const std::vector<std::string> parts = split(text, ',');
+  const auto n_depth = parse_count(parts.front()), n_gen = parse_count(parts.back());
+  if (parts.size() != 2 || !n_depth || !n_gen) {
+    fail_usage("-gp: expected two numbers from 1 to {}, as in 4096,64, found '{}'", kMaxTokens,
+               printable(text));
+  }
+  return {.n_gen = *n_gen, .n_depth = *n_depth};
+}
+
+std::vector<BenchTest> tests_of(const Options& options) {
+  std::vector<BenchTest> tests;
+  for (const std::string& n : options.get_list("n-prompt")) {
+    tests.push_back({.n_prompt = static_cast<uint32_t>(std::stoul(n))});
+  }
+  for (const std::string& n : options.get_list("n-gen")) {
+    tests.push_back({.n_gen = static_cast<uint32_t>(std::stoul(n))});
+  }
+  std::erase_if(tests, [](const BenchTest& test) { return test.n_timed() == 0; });
+  for (const std::string& pair : options.get_list("prompt-gen")) {
+    tests.push_back(parse_prompt_gen(pair));
+  }
+  if (tests.empty()) fail_usage("there is nothing to measure; give -p, -n or -gp");
+  return tests;
+}
+
+/// Every combination of the lists, each with one value per option.
+std::vector<Options> combinations_of(const Options& options) {
+  std::vector<Options> all{options};
+  for (const Axis& axis : kAxes) {
+    if (!options.is_set(axis.option)) continue;
+    std::vector<Options> next;
+    for (const Options& combination : all) {
+      for (const std::string& value : options.get_list(axis.option)) {
+        next.push_back(combination.with(axis.option, value));
+      }
+    }
+    all = std::move(next);
+  }
+  return all;
+}
+
+/// The columns of the table: what the user chose.
+std::vector<std::string> shown_settings(const Options& options) {
+  std::vector<std::string> keys;
+  for (const Axis& axis : kAxes) {
+    const bool is_always_shown = axis.option == "isa" || axis.option == "threads";
+    if (options.is_set(axis.option) && !is_always_shown) keys.emplace_back(axis.key);
+  }
+  return keys;
+}
+
+/// Sets the kernels' level, too, where the combination names one. `bench` has one number of threads
+/// for prefill and decode.
+ExecutionOptions execution_of(const Options& combination) {
+  return engine_options(combination).execution;
+}
+
+/// What the largest test of each combination needs: what does not fit is told before anything is
+/// measured.
+void check_memory(const Model& model, const std::vector<Options>& combinations,
+                  const std::vector<BenchTest>& tests) {
+  uint32_t n_ctx = 0;
+  for (const BenchTest& test : tests) n_ctx = std::max(n_ctx, test.n_ctx());
+  for (const Options& combination : combinations) {
+    const Sequence sequence(model, n_ctx, execution_of(combination));
+  }
+  if (n_ctx > model.config().n_ctx_train) {
+    log_info(fmt::format("warning: {} tokens exceed the {} tokens the model was trained for", n_ctx,
+                         model.config().n_ctx_train));
+  }
+}
+
+double measure_peak(int n_threads) {
+  Workers workers(n_threads);
+  const ReadBandwidth found =
+      measure_read_bandwidth(workers, bandwidth_buffer_bytes(available_memory_bytes()));
+  log_info(fmt::format("memory: {:.1f} GB/s read by {} thread{} (best of {} passes over {})",
+                       found.gb_per_s, n_threads, n_threads > 1 ? "s" : "", found.n_passes,
+                       format_bytes(found.buffer_bytes)));
+  return found.gb_per_s;
+}
+
+void log_start(const Engine& engine, size_t n_rows) {
+  const ModelConfig& config = engine.model().config();
+  log_info(fmt::format("hybrid-run {}: {}, {} layers, {}; rows to measure: {}", version(),
+                       config.name, config.n_layers,
+                       format_bytes(engine.model().file().total_bytes()), n_rows));
+  for (const std::string& note : config.notes) log_info(note);
+}
+
+/// The row of a combination, without test and result.
+BenchRow row_of(const Model& model, const Options& combination, const ExecutionOptions& execution) {
+  BenchRow row;
+  row.model = model.config().name;
+  row.size_bytes = tensor_bytes(model.file());
+  row.n_params = n_params(model.file());
+  row.isa = name_of(simd_level());
+  row.n_threads = execution.n_threads;
+  row.n_batch = execution.n_batch;
+  row.n_ubatch = std::min(execution.n_ubatch, execution.n_batch);
+  row.mla = std::stoi(combination.get("mla"));
+  row.fa = combination.get_toggle("flash-attn") ? 1 : 0;
+  // No value: this version's attention takes no such buffer, so nothing limits it.
+  row.amb = combination.find("attn-max-batch") ? combination.get_number("attn-max-batch") : 0;
+  row.rtr = combination.get_toggle("run-time-repack") ? 1 : 0;
+  row.fmoe = combination.get_toggle("fused-moe") ? 1 : 0;
+  row.ctk = combination.get("cache-type-k");
+  return row;
+}
+
+BenchResult measure(const Model& model, const ExecutionOptions& execution, const BenchTest& test,
+                    int64_t n_repetitions) {
+  BenchParams params;
+  params.n_repetitions = static_cast<uint32_t>(n_repetitions);
+  params.stop = &stop_flag();
+  params.on_run = [&](double tps) { log_detail(fmt::format("{}: {:.2f} t/s", test.name(), tps)); };
+  auto result = run_bench_test(model, execution, test, params);
+  if (!result) throw Interrupted{};
+  return std::move(*result);
+}
+
+}  // namespace
+
+void bench(const Options& options) {
+  catch_signals();
+  const std::vector<BenchTest> tests = tests_of(options);
+  const std::vector<Options> combinations = combinations_of(options);
+  int n_most_threads = n_allowed_cores();
+  for (const Options& combination : combinations) {
+    n_most_threads = std::max(n_most_threads, execution_of(combination).n_threads);
+  }
+  const Engine engine(engine_options(combinations.front()));
+  const Model& model = engine.model();
+  check_memory(model, combinations, tests);
+  log_start(engine, tests.size() * combinations.size());
+  const double peak_gb_per_s = measure_peak(n_most_threads);
+
+  BenchReport report(*find_bench_format(options.get("output")), shown_settings(options));
+  for (const Options& combination : combinations) {
+    const ExecutionOptions execution = execution_of(combination);
+    BenchRow row = row_of(model, combination, execution);
+    row.peak_gb_per_s = peak_gb_per_s;
+    for (const BenchTest& test : tests) {
+      row.test = test;
+      row.result = measure(model, execution, test, options.get_integer("repetitions"));
+      print(report.lines(row));
+      flush_stdout();
+    }
+  }
+}
+
+}  // namespace hybrid::commands
