@@ -4,6 +4,10 @@
 set(isa_flags_avx2 -mavx2 -mfma -mf16c)
 set(isa_flags_avx512_vnni ${isa_flags_avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
     -mprefer-vector-width=512)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  # gcc 12 takes the undefined vectors of its own AVX-512 header for forgotten ones (its bug 105593).
+  list(APPEND isa_flags_avx512_vnni -Wno-maybe-uninitialized)
+endif()
 
 # Sets the flags of the files of a list by their names; on other processors takes them out of it.
 function(set_isa_flags list_name)
