@@ -170,9 +170,9 @@ std::vector<OptionSpec> make_table() {
        .value_name = "N",
        .help = "0 standard attention with a full K/V cache, 1 absorbed with a transposed latent "
                "cache, 2 absorbed from one latent cache, 3 like 2 with un-absorbed prefill",
-       .default_value = "2",
+       .default_value = "3",
        .choices = "0|1|2|3",
-       .available = "2",
+       .available = "2|3",
        .commands = kForward},
       {.name = "attn-max-batch",
        .short_name = "-amb",

@@ -86,7 +86,8 @@ void panel_tile(const PanelArgs& args, const float* a, const float* b, float* c,
 
 /// All tokens from t on times P panels, in tiles of T tokens and then of ever fewer.
 template <SimdLevel L, int T, int P>
-void tiles_of_tokens(const PanelArgs& args, uint64_t t, const float* b, float* c, uint64_t n_lanes) {
+void tiles_of_tokens(const PanelArgs& args, uint64_t t, const float* b, float* c,
+                     uint64_t n_lanes) {
   for (; t + T <= args.n_tokens; t += T) {
     panel_tile<L, T, P>(args, args.a + t * args.a_stride, b, c + t * args.c_stride, n_lanes);
   }

@@ -18,7 +18,8 @@ inline constexpr uint64_t n_panels_of(uint64_t n_lanes) {
 }
 
 /// c[t * c_stride + p * c_panel_stride + lane] = sum over k of a[t][k] * b[p][k][lane], added to c
-/// where `accumulate`. With the default c_panel_stride c has rows; with c_stride = 16 it has panels.
+/// where `accumulate`. With the default c_panel_stride c has rows; with c_stride = 16 it has
+/// panels.
 struct PanelArgs {
   const float* a = nullptr;  // n_tokens rows of n_k
   uint64_t a_stride = 0;     // floats from row to row

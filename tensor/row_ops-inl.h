@@ -87,9 +87,8 @@ double exp_sum(float* x, uint64_t n, float max) {
 
 template <SimdLevel L>
 void silu_mul(float* gate, const float* up, uint64_t n) {
-  transform<L>(gate, up, gate, n, [](auto g, auto u) {
-    return g / (SimdFloat<L>::broadcast(1.0f) + exp<L>(-g)) * u;
-  });
+  transform<L>(gate, up, gate, n,
+               [](auto g, auto u) { return g / (SimdFloat<L>::broadcast(1.0f) + exp<L>(-g)) * u; });
 }
 
 template <SimdLevel L>
@@ -144,8 +143,8 @@ void to_f16(const float* x, f16_t* y, uint64_t n) {
 
 template <SimdLevel L>
 RowOps row_ops() {
-  return {max<L>,   exp_sum<L>, silu_mul<L>,     sum_of_squares<L>, scale<L>,
-          scale_by<L>, add<L>,  rotate_pairs<L>, to_f16<L>};
+  return {max<L>,      exp_sum<L>, silu_mul<L>,     sum_of_squares<L>, scale<L>,
+          scale_by<L>, add<L>,     rotate_pairs<L>, to_f16<L>};
 }
 
 }  // namespace

@@ -1,8 +1,9 @@
 #pragma once
 // What layers do to rows of floats beside products: exponentials, norms, rotations, conversions.
 //
-// Element-wise results are the same, at one level, wherever an element lies in its row. Exponentials
-// are std::exp at the scalar level, and within 2e-7 of the true value (relative) at the wider ones.
+// Element-wise results are the same, at one level, wherever an element lies in its row.
+// Exponentials are std::exp at the scalar level, and within 2e-7 of the true value (relative) at
+// the wider ones, where those below the smallest normal float are 0.
 
 #include <cstdint>
 

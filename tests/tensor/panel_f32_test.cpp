@@ -61,7 +61,7 @@ struct Inputs {
 
 TEST_CASE("panel_matmul is the product, writes its lanes alone, and adds where asked to") {
   HYBRID_AT_EACH_SIMD_LEVEL();
-  const Shape shapes[] = {{1, 1, 1},   {1, 5, 16},  {2, 7, 17},  {3, 192, 33}, {7, 64, 48},
+  const Shape shapes[] = {{1, 1, 1},   {1, 5, 16},  {2, 7, 17},   {3, 192, 33}, {7, 64, 48},
                           {8, 192, 5}, {13, 9, 64}, {23, 31, 95}, {6, 300, 32}, {5, 0, 20}};
   for (const Shape& s : shapes) {
     const Inputs in(s);
