@@ -12,6 +12,10 @@ namespace {
 /// Queries of one head that are computed together: so many share each pass over the keys.
 constexpr uint32_t kQueries = 64;
 
+/// The same where a query sees only a part of the keys: 64 would compute 32 keys too many for each
+/// query, 16 compute 8.
+constexpr uint32_t kQueriesAtDiagonal = 16;
+
 /// Positions whose scores are computed before their values are summed: 64 KiB of scores.
 constexpr uint32_t kKeys = 256;
 static_assert(MlaKeyBlock::kPositions % kKeys == 0 && kKeys % kPanelLanes == 0);
@@ -24,6 +28,10 @@ struct QueryGroup {
   RunningSoftmax* softmax;  // [n]
 
   uint32_t position(uint32_t i) const { return args.first_position + first + i; }
+  QueryGroup part(uint32_t begin, uint32_t n_part) const {
+    return {args,           head, first + begin, n_part, q + uint64_t{begin} * args.shape.qk_dim(),
+            softmax + begin};
+  }
   uint64_t out_stride() const { return uint64_t{args.shape.n_heads} * args.shape.v_dim; }
   float* out(uint32_t i) const {
     return args.out + (first + i) * out_stride() + uint64_t{head} * args.shape.v_dim;
@@ -106,31 +114,39 @@ void add_values(const QueryGroup& queries, const KeyRange& keys, const float* we
   panel_matmul(args);
 }
 
-/// One group's share of a block, up to its last query's position.
+/// The group's share of one range of keys; what lies beyond its last query is left out.
+void attend_range(const QueryGroup& queries, KeyRange keys, const RowOps& ops, float* scores) {
+  const uint32_t n_seen = queries.position(queries.n - 1) + 1;
+  if (keys.first() >= n_seen) return;
+  keys.n = std::min(keys.n, n_seen - keys.first());
+  compute_scores(queries, keys, scores);
+  for (uint32_t i = 0; i < queries.n; ++i) {
+    const uint32_t end = queries.position(i) + 1;
+    const uint32_t n_visible = end > keys.first() ? std::min(keys.n, end - keys.first()) : 0;
+    weigh_scores(ops, scores + uint64_t{i} * kKeys, n_visible, keys.n, queries.softmax[i],
+                 queries.out(i), queries.args.shape.v_dim);
+  }
+  add_values(queries, keys, scores);
+}
+
+void start(const QueryGroup& queries) {
+  for (uint32_t i = 0; i < queries.n; ++i) {
+    queries.softmax[i] = {-INFINITY, 0};
+    std::fill_n(queries.out(i), queries.args.shape.v_dim, 0.0f);
+  }
+}
+
+/// One group's share of a block. Keys that only some of its queries see are met by fewer at a time.
 void attend_block(const MlaKeyBlock& block, const RowOps& ops, const QueryGroup& queries) {
   thread_local AlignedFloats buffer;
   float* scores = buffer.reserve(uint64_t{kQueries} * kKeys);
-  const uint32_t v_dim = queries.args.shape.v_dim;
-  const uint32_t n_seen = queries.position(queries.n - 1) + 1;
-  if (block.first() == 0) {
-    for (uint32_t i = 0; i < queries.n; ++i) {
-      queries.softmax[i] = {-INFINITY, 0};
-      std::fill_n(queries.out(i), v_dim, 0.0f);
-    }
-  }
   for (uint32_t offset = 0; offset < block.n_positions(); offset += kKeys) {
-    if (block.first() + offset >= n_seen) break;
-    const KeyRange keys{
-        block, offset,
-        std::min({kKeys, block.n_positions() - offset, n_seen - block.first() - offset})};
-    compute_scores(queries, keys, scores);
-    for (uint32_t i = 0; i < queries.n; ++i) {
-      const uint32_t end = queries.position(i) + 1;
-      const uint32_t n_visible = end > keys.first() ? std::min(keys.n, end - keys.first()) : 0;
-      weigh_scores(ops, scores + uint64_t{i} * kKeys, n_visible, keys.n, queries.softmax[i],
-                   queries.out(i), v_dim);
+    const KeyRange keys{block, offset, std::min(kKeys, block.n_positions() - offset)};
+    const bool all_see_all = keys.first() + keys.n <= queries.position(0) + 1;
+    const uint32_t step = all_see_all ? queries.n : kQueriesAtDiagonal;
+    for (uint32_t i = 0; i < queries.n; i += step) {
+      attend_range(queries.part(i, std::min(step, queries.n - i)), keys, ops, scores);
     }
-    add_values(queries, keys, scores);
   }
 }
 
@@ -174,6 +190,7 @@ void mla_attention_unabsorbed(const MlaAttentionArgs& args, const MlaUpProjectio
                                  n,
                                  scaled_queries(args, ops, head, first_query, n),
                                  &scratch.softmax[uint64_t{head} * args.n_tokens + first_query]};
+        if (first == 0) start(queries);
         attend_block(scratch.block, ops, queries);
         if (first + n_block == n_kv) normalise(ops, queries);
       }

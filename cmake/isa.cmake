@@ -6,7 +6,7 @@ set(isa_flags_avx512_vnni ${isa_flags_avx2} -mavx512f -mavx512bw -mavx512dq -mav
     -mprefer-vector-width=512)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
   # gcc 12 takes the undefined vectors of its own AVX-512 header for forgotten ones (its bug 105593).
-  list(APPEND isa_flags_avx512_vnni -Wno-maybe-uninitialized)
+  list(APPEND isa_flags_avx512_vnni -Wno-uninitialized -Wno-maybe-uninitialized)
 endif()
 
 # Sets the flags of the files of a list by their names; on other processors takes them out of it.

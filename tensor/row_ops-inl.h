@@ -33,15 +33,21 @@ void transform(const float* x, const float* z, float* y, uint64_t n, const F& f)
   }
 }
 
-template <class Lane, class Vector>
-Lane add_lanes(Vector v) {
+/// Halves are brought together by f until one lane is left.
+template <class Lane, class Vector, class F>
+Lane reduce_lanes(Vector v, const F& f) {
   constexpr uint64_t kLanes = sizeof(Vector) / sizeof(Lane);
   Lane lanes[kLanes];
   std::memcpy(lanes, &v, sizeof(v));
   for (uint64_t n = kLanes / 2; n > 0; n /= 2) {
-    for (uint64_t i = 0; i < n; ++i) lanes[i] += lanes[i + n];
+    for (uint64_t i = 0; i < n; ++i) lanes[i] = f(lanes[i], lanes[i + n]);
   }
   return lanes[0];
+}
+
+template <class Lane, class Vector>
+Lane add_lanes(Vector v) {
+  return reduce_lanes<Lane>(v, [](Lane a, Lane b) { return a + b; });
 }
 
 template <SimdLevel L>
@@ -51,11 +57,9 @@ float max(const float* x, uint64_t n) {
   for (; i + kRowWidth<L> <= n; i += kRowWidth<L>) {
     most = SimdRow<L>::max(most, SimdFloat<L>::load(x + i));
   }
-  float lanes[kRowWidth<L>];
-  SimdFloat<L>::store(lanes, most);
-  float result = lanes[0];
-  for (const float lane : lanes) result = lane > result ? lane : result;
-  for (; i < n; ++i) result = x[i] > result ? x[i] : result;
+  const auto larger = [](float a, float b) { return b > a ? b : a; };
+  float result = reduce_lanes<float>(most, larger);
+  for (; i < n; ++i) result = larger(result, x[i]);
   return result;
 }
 
