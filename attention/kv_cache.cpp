@@ -5,9 +5,9 @@
 #include <cstring>
 
 #include "base/error.h"
-#include "base/half.h"
 #include "base/units.h"
 #include "tensor/dequantize.h"
+#include "tensor/row_ops.h"
 
 namespace hybrid {
 
@@ -45,8 +45,7 @@ void KvCache::store(uint32_t layer, uint32_t position, const float* row) {
     std::memcpy(to, row, row_bytes());
     return;
   }
-  auto* half = reinterpret_cast<f16_t*>(to);
-  for (uint32_t i = 0; i < shape_.row_dim; ++i) half[i] = f32_to_f16(row[i]);
+  row_ops().to_f16(row, reinterpret_cast<f16_t*>(to), shape_.row_dim);
 }
 
 const float* load_cache_rows(const KvCache& cache, uint32_t layer, uint32_t first, uint32_t n,

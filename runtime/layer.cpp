@@ -6,17 +6,26 @@
 #include "experts/router.h"
 #include "tensor/parallel_matmul.h"
 #include "tensor/rms_norm.h"
+#include "tensor/row_ops.h"
 #include "tensor/softmax.h"
 
 namespace hybrid {
 namespace {
 
+/// Calls body(token) for all tokens of the step, in parallel where they are many.
+template <class Body>
+void for_tokens(const StepContext& step, const Body& body) {
+  constexpr uint64_t kTokensPerTask = 8;
+  step.workers.parallel_for(step.n_tokens, kTokensPerTask, [&](uint64_t begin, uint64_t end) {
+    for (uint64_t t = begin; t < end; ++t) body(static_cast<uint32_t>(t));
+  });
+}
+
 void norm_rows(const StepContext& step, const float* x, const std::vector<float>& weight,
                float* y) {
   const uint64_t n = weight.size();
-  for (uint64_t t = 0; t < step.n_tokens; ++t) {
-    rms_norm(x + t * n, weight, step.config.rms_epsilon, y + t * n);
-  }
+  for_tokens(step,
+             [&](uint64_t t) { rms_norm(x + t * n, weight, step.config.rms_epsilon, y + t * n); });
 }
 
 void product(const StepContext& step, const TensorView& weight, const std::vector<float>& x,
@@ -35,10 +44,12 @@ void project_queries(const LayerWeights& w, StepContext& step) {
     norm_rows(step, act.q_latent.data(), w.q_a_norm, act.q_latent.data());
     product(step, w.q_b, act.q_latent, act.q);
   }
-  for (uint64_t i = 0; i < uint64_t{step.n_tokens} * mla.n_heads; ++i) {
-    const float* table = act.rope_table.data() + i / mla.n_heads * mla.qk_rope;
-    rotate_pairs(act.q.data() + i * mla.qk_dim() + mla.qk_nope, table, mla.qk_rope);
-  }
+  for_tokens(step, [&](uint64_t t) {
+    for (uint64_t i = t * mla.n_heads; i < (t + 1) * mla.n_heads; ++i) {
+      const float* table = act.rope_table.data() + t * mla.qk_rope;
+      rotate_pairs(act.q.data() + i * mla.qk_dim() + mla.qk_nope, table, mla.qk_rope);
+    }
+  });
 }
 
 /// Computes the latent rows of the normed input and stores them in the cache.
@@ -46,12 +57,12 @@ void store_latents(const LayerWeights& w, uint32_t layer, StepContext& step) {
   Activations& act = step.act;
   const MlaShape& mla = step.config.mla;
   product(step, w.kv_a, act.normed, act.kv);
-  for (uint32_t t = 0; t < step.n_tokens; ++t) {
+  for_tokens(step, [&](uint32_t t) {
     float* row = act.kv.data() + uint64_t{t} * mla.cache_row();
     rms_norm(row, w.kv_a_norm, step.config.rms_epsilon, row);
     rotate_pairs(row + mla.kv_lora, act.rope_table.data() + uint64_t{t} * mla.qk_rope, mla.qk_rope);
     step.cache.store(layer, step.first_position + t, row);
-  }
+  });
 }
 
 void attend(const LayerWeights& w, uint32_t layer, StepContext& step) {
@@ -65,7 +76,11 @@ void attend(const LayerWeights& w, uint32_t layer, StepContext& step) {
   args.q = act.q.data();
   args.out = act.attention.data();
   args.latent = act.latent.data();
-  mla_attention_absorbed(args, w.kv_up, step.cache, step.workers);
+  if (is_unabsorbed(step.mla, step.n_tokens)) {
+    mla_attention_unabsorbed(args, w.kv_up, step.cache, *act.unabsorbed, step.workers);
+  } else {
+    mla_attention_absorbed(args, w.kv_up, step.cache, step.workers);
+  }
 }
 
 /// act.projected = down(silu(gate x) * up x) of the normed input.
@@ -83,7 +98,10 @@ void gated_ffn(const FfnWeights& w, StepContext& step) {
 void add_projected(StepContext& step) {
   Activations& act = step.act;
   const uint64_t n = uint64_t{step.n_tokens} * step.config.n_embd;
-  for (uint64_t i = 0; i < n; ++i) act.hidden[i] += act.projected[i];
+  const RowOps ops = row_ops();
+  step.workers.parallel_for(n, 1 << 15, [&](uint64_t begin, uint64_t end) {
+    ops.add(act.projected.data() + begin, act.hidden.data() + begin, end - begin);
+  });
 }
 
 /// act.ids and act.weights: the experts of each token, by the router or as replayed.
@@ -91,7 +109,7 @@ void route(const LayerWeights& w, uint32_t moe_layer, StepContext& step) {
   Activations& act = step.act;
   const MoeShape& moe = step.config.moe;
   product(step, w.router, act.normed, act.router);
-  for (uint32_t t = 0; t < step.n_tokens; ++t) {
+  for_tokens(step, [&](uint32_t t) {
     const std::span logits(act.router.data() + uint64_t{t} * moe.n_experts, moe.n_experts);
     const std::span ids(act.ids.data() + uint64_t{t} * moe.n_used, moe.n_used);
     const std::span weights(act.weights.data() + uint64_t{t} * moe.n_used, moe.n_used);
@@ -106,7 +124,7 @@ void route(const LayerWeights& w, uint32_t moe_layer, StepContext& step) {
       const auto record = step.record->token(moe_layer, step.choice_offset + t);
       std::copy(ids.begin(), ids.end(), record.begin());
     }
-  }
+  });
 }
 
 /// Adds the routed experts of the normed input to act.hidden.
@@ -123,16 +141,23 @@ void add_routed_experts(const LayerWeights& w, StepContext& step) {
   moe_ffn(args, moe, w.experts, act.moe, step.workers);
 }
 
-/// A buffer of Activations and its floats per token.
+/// A buffer of Activations, its floats per token, and for how many tokens it is used at most.
 struct FloatBuffer {
   std::vector<float> Activations::*buffer;
   uint64_t n_per_token;
+  uint64_t max_tokens = UINT64_MAX;
+
+  uint64_t n_floats(uint64_t n_tokens) const {
+    return std::min(n_tokens, max_tokens) * n_per_token;
+  }
 };
 
 /// The one list of them: what is taken and what is counted cannot differ.
-std::vector<FloatBuffer> float_buffers(const ModelConfig& c) {
+std::vector<FloatBuffer> float_buffers(const ModelConfig& c, MlaMode mode) {
   const MlaShape& mla = c.mla;
   const uint64_t n_heads = mla.n_heads;
+  const uint64_t max_absorbed =
+      mode == MlaMode::unabsorbed_prefill ? kMinUnabsorbedTokens - 1 : UINT64_MAX;
   const uint64_t n_ff = std::max<uint64_t>(c.n_ff_dense, uint64_t{c.moe.n_shared} * c.moe.ff_dim);
   return {
       {&Activations::hidden, c.n_embd},
@@ -140,7 +165,7 @@ std::vector<FloatBuffer> float_buffers(const ModelConfig& c) {
       {&Activations::q_latent, mla.q_lora},
       {&Activations::q, n_heads * mla.qk_dim()},
       {&Activations::kv, mla.cache_row()},
-      {&Activations::latent, n_heads * mla.cache_row()},
+      {&Activations::latent, n_heads * mla.cache_row(), max_absorbed},
       {&Activations::attention, n_heads * mla.v_dim},
       {&Activations::projected, c.n_embd},
       {&Activations::gate, n_ff},
@@ -153,15 +178,17 @@ std::vector<FloatBuffer> float_buffers(const ModelConfig& c) {
 
 }  // namespace
 
-uint64_t Activations::n_bytes(const ModelConfig& c, uint64_t n) {
-  uint64_t per_token = c.moe.n_used * sizeof(int32_t);  // ids
-  for (const FloatBuffer& b : float_buffers(c)) per_token += b.n_per_token * sizeof(float);
-  return n * per_token + MoeFfnScratch::n_bytes(c.moe, c.n_embd, n);
+uint64_t Activations::n_bytes(const ModelConfig& c, uint64_t n, MlaMode mode) {
+  uint64_t n_bytes = n * c.moe.n_used * sizeof(int32_t);  // ids
+  for (const FloatBuffer& b : float_buffers(c, mode)) n_bytes += b.n_floats(n) * sizeof(float);
+  if (is_unabsorbed(mode, n)) n_bytes += MlaUnabsorbedScratch::n_bytes(c.mla, n);
+  return n_bytes + MoeFfnScratch::n_bytes(c.moe, c.n_embd, n);
 }
 
-Activations::Activations(const ModelConfig& c, uint32_t max_tokens) {
+Activations::Activations(const ModelConfig& c, uint32_t max_tokens, MlaMode mode) {
   const uint64_t n = max_tokens;
-  for (const FloatBuffer& b : float_buffers(c)) (this->*b.buffer).resize(n * b.n_per_token);
+  for (const FloatBuffer& b : float_buffers(c, mode)) (this->*b.buffer).resize(b.n_floats(n));
+  if (is_unabsorbed(mode, n)) unabsorbed = std::make_unique<MlaUnabsorbedScratch>(c.mla, n);
   ids.resize(n * c.moe.n_used);
   moe.reserve(c.moe, c.n_embd, n);
 }

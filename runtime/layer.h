@@ -1,9 +1,12 @@
 #pragma once
 // One decoder layer on a micro-batch.
 
+#include <memory>
 #include <vector>
 
 #include "attention/kv_cache.h"
+#include "attention/mla_attention_unabsorbed.h"
+#include "attention/mla_mode.h"
 #include "experts/moe_ffn.h"
 #include "numa/workers.h"
 #include "runtime/expert_choice.h"
@@ -13,16 +16,16 @@ namespace hybrid {
 
 /// The buffers of a micro-batch, taken once; all [n_tokens][dim] without gaps.
 struct Activations {
-  Activations(const ModelConfig& config, uint32_t max_tokens);
+  Activations(const ModelConfig& config, uint32_t max_tokens, MlaMode mla);
   /// Bytes that the constructor takes.
-  static uint64_t n_bytes(const ModelConfig& config, uint64_t max_tokens);
+  static uint64_t n_bytes(const ModelConfig& config, uint64_t max_tokens, MlaMode mla);
 
   std::vector<float> hidden;      // n_embd: the residual stream
   std::vector<float> normed;      // n_embd
   std::vector<float> q_latent;    // q_lora
   std::vector<float> q;           // n_heads * qk_dim
   std::vector<float> kv;          // cache_row
-  std::vector<float> latent;      // n_heads * cache_row
+  std::vector<float> latent;      // n_heads * cache_row, of tokens with absorbed attention
   std::vector<float> attention;   // n_heads * v_dim
   std::vector<float> projected;   // n_embd
   std::vector<float> gate, up;    // the larger of n_ff_dense and the shared expert's dimension
@@ -31,6 +34,7 @@ struct Activations {
   std::vector<float> weights;     // n_used
   std::vector<float> rope_table;  // qk_rope
   MoeFfnScratch moe;
+  std::unique_ptr<MlaUnabsorbedScratch> unabsorbed;  // where the mode has a use for it
 };
 
 /// What all layers of a step share.
@@ -41,6 +45,7 @@ struct StepContext {
   Workers& workers;
   uint32_t first_position = 0;
   uint32_t n_tokens = 0;
+  MlaMode mla = MlaMode::absorbed;
   uint32_t choice_offset = 0;            // the micro-batch's first token in the two below
   const ExpertChoice* replay = nullptr;  // experts to use instead of the router's choice
   ExpertChoice* record = nullptr;        // filled with the experts used

@@ -43,6 +43,7 @@ bool Model::forward(const ForwardArgs& args, KvCache& cache, Activations& act,
   StepContext step{config_, cache, act, workers};
   step.first_position = args.first_position;
   step.n_tokens = n_tokens;
+  step.mla = args.mla;
   step.choice_offset = args.choice_offset;
   step.replay = args.replay;
   step.record = args.record;

@@ -16,6 +16,7 @@ struct ForwardArgs {
   uint32_t first_position = 0;      // of tokens[0]; the cache holds all positions before it
   uint32_t n_logit_rows = 0;        // logits are wanted for this many tokens at the end
   float* logits = nullptr;          // [n_logit_rows][n_vocab]
+  MlaMode mla = MlaMode::absorbed;  // the activations were made for it
   uint32_t choice_offset = 0;       // of tokens[0] in the two below
   const ExpertChoice* replay = nullptr;
   ExpertChoice* record = nullptr;

@@ -11,8 +11,9 @@ namespace hybrid {
 
 namespace {
 
-void check_memory(const Model& model, uint32_t n_ctx, uint32_t n_ubatch, uint64_t cache_bytes) {
-  const uint64_t activation_bytes = Activations::n_bytes(model.config(), n_ubatch);
+void check_memory(const Model& model, uint32_t n_ctx, uint32_t n_ubatch, MlaMode mla,
+                  uint64_t cache_bytes) {
+  const uint64_t activation_bytes = Activations::n_bytes(model.config(), n_ubatch, mla);
   const uint64_t available = available_memory_bytes();
   if (cache_bytes > available || activation_bytes > available - cache_bytes) {
     fail(
@@ -40,14 +41,16 @@ Sequence::Sequence(const Model& model, uint32_t n_ctx, const ExecutionOptions& o
     : model_(model),
       n_ctx_(n_ctx),
       n_ubatch_(std::min({options.n_ubatch, options.n_batch, n_ctx})),
+      mla_(options.mla),
       cache_(model.make_cache(n_ctx, options.cache_type)),
-      act_((check_memory(model, n_ctx, n_ubatch_, cache_.n_bytes()), model.config()), n_ubatch_),
+      act_((check_memory(model, n_ctx, n_ubatch_, mla_, cache_.n_bytes()), model.config()),
+           n_ubatch_, mla_),
       decode_workers_(options.n_threads) {
   if (options.n_threads_batch != options.n_threads) batch_workers_.emplace(options.n_threads_batch);
 }
 
 uint64_t Sequence::activation_bytes() const {
-  return Activations::n_bytes(model_.config(), n_ubatch_);
+  return Activations::n_bytes(model_.config(), n_ubatch_, mla_);
 }
 
 void Sequence::truncate(size_t n) {
@@ -73,6 +76,7 @@ bool Sequence::append(const AppendArgs& args) {
     forward.replay = args.replay;
     forward.record = args.record;
     forward.stop = args.stop;
+    forward.mla = mla_;
     if (done + n > first_logit) {
       forward.n_logit_rows = std::min(n, done + n - first_logit);
       const uint64_t row = done + n - forward.n_logit_rows - first_logit;

@@ -16,6 +16,7 @@ struct ExecutionOptions {
   int n_threads = 1;        // for single tokens
   int n_threads_batch = 1;  // for more than one
   DType cache_type = DType::f16;
+  MlaMode mla = MlaMode::unabsorbed_prefill;
 };
 
 class Sequence {
@@ -52,6 +53,7 @@ class Sequence {
   const Model& model_;
   uint32_t n_ctx_;
   uint32_t n_ubatch_;
+  MlaMode mla_;
   KvCache cache_;
   Activations act_;
   Workers decode_workers_;

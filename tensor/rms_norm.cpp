@@ -2,14 +2,15 @@
 
 #include <cmath>
 
+#include "tensor/row_ops.h"
+
 namespace hybrid {
 
 void rms_norm(const float* x, std::span<const float> weight, float epsilon, float* y) {
-  double sum = 0;
-  for (size_t i = 0; i < weight.size(); ++i) sum += static_cast<double>(x[i]) * x[i];
-  const double mean = sum / static_cast<double>(weight.size());
+  const RowOps ops = row_ops();
+  const double mean = ops.sum_of_squares(x, weight.size()) / static_cast<double>(weight.size());
   const auto scale = static_cast<float>(1.0 / std::sqrt(mean + static_cast<double>(epsilon)));
-  for (size_t i = 0; i < weight.size(); ++i) y[i] = x[i] * scale * weight[i];
+  ops.scale_by(x, scale, weight.data(), y, weight.size());
 }
 
 }  // namespace hybrid

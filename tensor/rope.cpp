@@ -5,6 +5,7 @@
 #include <numbers>
 
 #include "base/error.h"
+#include "tensor/row_ops.h"
 
 namespace hybrid {
 namespace {
@@ -40,12 +41,6 @@ void Rope::fill_table(uint64_t position, float* table) const {
   }
 }
 
-void rotate_pairs(float* x, const float* table, uint32_t n) {
-  for (uint32_t i = 0; i < n; i += 2) {
-    const float x0 = x[i], x1 = x[i + 1], c = table[i], s = table[i + 1];
-    x[i] = x0 * c - x1 * s;
-    x[i + 1] = x0 * s + x1 * c;
-  }
-}
+void rotate_pairs(float* x, const float* table, uint32_t n) { row_ops().rotate_pairs(x, table, n); }
 
 }  // namespace hybrid

@@ -24,6 +24,8 @@ struct SimdFloat<SimdLevel::scalar> {
     std::memcpy(&v, p, sizeof(v));
     return v;
   }
+  static void store(float* p, Vector v) { std::memcpy(p, &v, sizeof(v)); }
+  static Vector broadcast(float x) { return Vector{x, x, x, x}; }
   static Vector multiply_add(Vector a, Vector b, Vector c) { return a * b + c; }
 };
 
@@ -32,6 +34,8 @@ template <>
 struct SimdFloat<SimdLevel::avx2> {
   using Vector = __m256;
   static Vector load(const float* p) { return _mm256_loadu_ps(p); }
+  static void store(float* p, Vector v) { _mm256_storeu_ps(p, v); }
+  static Vector broadcast(float x) { return _mm256_set1_ps(x); }
   static Vector multiply_add(Vector a, Vector b, Vector c) { return _mm256_fmadd_ps(a, b, c); }
 };
 #endif
@@ -41,6 +45,8 @@ template <>
 struct SimdFloat<SimdLevel::avx512_vnni> {
   using Vector = __m512;
   static Vector load(const float* p) { return _mm512_loadu_ps(p); }
+  static void store(float* p, Vector v) { _mm512_storeu_ps(p, v); }
+  static Vector broadcast(float x) { return _mm512_set1_ps(x); }
   static Vector multiply_add(Vector a, Vector b, Vector c) { return _mm512_fmadd_ps(a, b, c); }
 };
 #endif

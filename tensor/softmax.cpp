@@ -1,22 +1,15 @@
 #include "tensor/softmax.h"
 
-#include <algorithm>
+#include "tensor/row_ops.h"
 
 namespace hybrid {
 
 void softmax(float* x, uint64_t n) {
-  const float max = *std::max_element(x, x + n);
-  double sum = 0;
-  for (uint64_t i = 0; i < n; ++i) {
-    x[i] = std::exp(x[i] - max);
-    sum += x[i];
-  }
-  const auto scale = static_cast<float>(1.0 / sum);
-  for (uint64_t i = 0; i < n; ++i) x[i] *= scale;
+  const RowOps ops = row_ops();
+  const double sum = ops.exp_sum(x, n, ops.max(x, n));
+  ops.scale(x, static_cast<float>(1.0 / sum), n);
 }
 
-void silu_mul(float* gate, const float* up, uint64_t n) {
-  for (uint64_t i = 0; i < n; ++i) gate[i] = silu(gate[i]) * up[i];
-}
+void silu_mul(float* gate, const float* up, uint64_t n) { row_ops().silu_mul(gate, up, n); }
 
 }  // namespace hybrid

@@ -37,6 +37,7 @@ EngineOptions engine_options(const Options& options) {
     if (batch_threads) execution.n_threads_batch = static_cast<int>(*batch_threads);
   }
   execution.cache_type = options.get("cache-type-k") == "f32" ? DType::f32 : DType::f16;
+  execution.mla = options.get("mla") == "2" ? MlaMode::absorbed : MlaMode::unabsorbed_prefill;
   return engine;
 }
 

@@ -87,18 +87,23 @@ void check_exact(const Model& model, const std::string& suffix,
 
 }  // namespace
 
-TEST_CASE("f32 cache: logits within 1e-5, the same experts") {
+TEST_CASE("f32 cache: logits within 1e-5, the same experts, in both MLA modes") {
   HYBRID_NEEDS_GOLDEN();
   for (const Model& model : kModels) {
-    CAPTURE(model.file);
-    check_exact(model, "", {});
+    for (const std::string mla : {"2", "3"}) {
+      CAPTURE(model.file);
+      CAPTURE(mla);
+      check_exact(model, "", {"-mla", mla});
+    }
   }
 }
 
 TEST_CASE("groups switched off: the ungrouped references") {
   HYBRID_NEEDS_GOLDEN();
   for (const std::string name : {"r1-q4_k", "r1-q4_k-split-kv"}) {
-    check_exact({name, name}, ".ungrouped", {"--expert-groups", "off"});
+    for (const std::string mla : {"2", "3"}) {
+      check_exact({name, name}, ".ungrouped", {"--expert-groups", "off", "-mla", mla});
+    }
   }
 }
 
@@ -107,18 +112,23 @@ TEST_CASE("f16 cache with the reference's experts: logits within 1e-3") {
   for (const Model& model : kModels) {
     CAPTURE(model.file);
     const std::string reference = "models/" + model.name;
-    const Evaluation found = evaluate(
-        model.file, {"-ctk", "f16", "--experts-in", golden(reference + ".experts.i32").string()});
     const auto expected = read_array<float>(golden(reference + ".logits.f32"));
-    CHECK(relative_error(found.logits, expected) < 1e-3);
+    for (const std::string mla : {"2", "3"}) {
+      const Evaluation found = evaluate(model.file, {"-ctk", "f16", "-mla", mla, "--experts-in",
+                                                     golden(reference + ".experts.i32").string()});
+      CHECK(relative_error(found.logits, expected) < 1e-3);
+    }
   }
 }
 
 TEST_CASE("micro-batch, batch and threads do not matter") {
   HYBRID_NEEDS_GOLDEN();
   const Evaluation base = evaluate("r1-q4_k", {"-ctk", "f32"});
-  const std::vector<std::vector<std::string>> variants = {
-      {"-ub", "1", "-t", "1"}, {"-ub", "7", "-t", "3"}, {"-b", "10", "-tb", "2"}};
+  const std::vector<std::vector<std::string>> variants = {{"-ub", "1", "-t", "1"},
+                                                          {"-ub", "7", "-t", "3"},
+                                                          {"-b", "10", "-tb", "2"},
+                                                          {"-ub", "20", "-tb", "3"},
+                                                          {"-ub", "20", "-mla", "2"}};
   for (const auto& variant : variants) {
     std::vector<std::string> options{"-ctk", "f32"};
     options.insert(options.end(), variant.begin(), variant.end());

@@ -22,21 +22,29 @@ namespace {
 
 const std::vector<TokenId> kTokens{0, 74, 103, 110, 110, 113, 34, 89, 17, 200, 66, 5};
 
+/// Enough for un-absorbed attention.
+std::vector<TokenId> many_tokens() {
+  std::vector<TokenId> tokens;
+  for (int i = 0; i < 4; ++i) tokens.insert(tokens.end(), kTokens.begin(), kTokens.end());
+  return tokens;
+}
+
 struct Pass {
   std::vector<float> logits;
   ExpertChoice choice;
 };
 
 Pass pass_of_file(const std::filesystem::path& path, ExecutionOptions execution = {},
-                  ExpertGroups groups = ExpertGroups::automatic) {
+                  ExpertGroups groups = ExpertGroups::automatic,
+                  const std::vector<TokenId>& tokens = kTokens) {
   if (execution.cache_type == DType::f16) execution.cache_type = DType::f32;
   const Model model(path, groups);
-  const auto n = static_cast<uint32_t>(kTokens.size());
+  const auto n = static_cast<uint32_t>(tokens.size());
   Sequence sequence(model, n, execution);
   Pass pass{std::vector<float>(uint64_t{n} * model.config().n_vocab),
             ExpertChoice(model.config().n_moe_layers(), n, model.config().moe.n_used)};
   Sequence::AppendArgs args;
-  args.tokens = kTokens;
+  args.tokens = tokens;
   args.n_logit_rows = n;
   args.logits = pass.logits.data();
   args.record = &pass.choice;
@@ -45,9 +53,11 @@ Pass pass_of_file(const std::filesystem::path& path, ExecutionOptions execution 
 }
 
 Pass pass_of(const TinyModelOptions& options, ExecutionOptions execution = {},
-             ExpertGroups groups = ExpertGroups::automatic) {
+             ExpertGroups groups = ExpertGroups::automatic,
+             const std::vector<TokenId>& tokens = kTokens) {
   const TempDir dir;
-  return pass_of_file(dir.write("tiny.gguf", tiny_model(options).bytes()), execution, groups);
+  return pass_of_file(dir.write("tiny.gguf", tiny_model(options).bytes()), execution, groups,
+                      tokens);
 }
 
 double relative_error(const std::vector<float>& a, const std::vector<float>& b) {
@@ -99,6 +109,45 @@ TEST_CASE("micro-batch and threads do not change a bit") {
       CHECK(other.choice.ids == whole.choice.ids);
     }
   }
+}
+
+TEST_CASE("absorbed and un-absorbed attention are one model, up to rounding") {
+  const auto run = [](Kv kv, const ExecutionOptions& execution) {
+    return pass_of({.kv = kv}, execution, ExpertGroups::automatic, many_tokens());
+  };
+  const Pass absorbed = run(Kv::merged, {.mla = MlaMode::absorbed});
+  for (const Kv kv : {Kv::merged, Kv::split_2d}) {
+    const Pass unabsorbed = run(kv, {});
+    CHECK(relative_error(unabsorbed.logits, absorbed.logits) < 1e-5);
+    CHECK(unabsorbed.logits != absorbed.logits);  // it was another computation
+    CHECK(unabsorbed.choice.ids == absorbed.choice.ids);
+  }
+  // Micro-batches of 20, 20 and 8 tokens: the last is absorbed.
+  const Pass mixed = run(Kv::merged, {.n_ubatch = 20});
+  CHECK(relative_error(mixed.logits, absorbed.logits) < 1e-5);
+}
+
+TEST_CASE("un-absorbed, too, micro-batch and threads do not change a bit") {
+  const auto run = [](const ExecutionOptions& execution) {
+    return pass_of({}, execution, ExpertGroups::automatic, many_tokens()).logits;
+  };
+  const std::vector<float> whole = run({});
+  CHECK(run({.n_ubatch = 16}) == whole);
+  CHECK(run({.n_ubatch = 24, .n_threads_batch = 3}) == whole);
+}
+
+TEST_CASE("activations of un-absorbed prefill: counted, and a fixed block") {
+  const TempDir dir;
+  const Model model(dir.write("m.gguf", tiny_model().bytes()), ExpertGroups::automatic);
+  const auto n_bytes = [&](uint64_t n_tokens, MlaMode mode) {
+    return Activations::n_bytes(model.config(), n_tokens, mode);
+  };
+  const MlaMode mode = MlaMode::unabsorbed_prefill;
+  CHECK(n_bytes(15, mode) == n_bytes(15, MlaMode::absorbed));
+  CHECK(n_bytes(16, mode) > n_bytes(15, mode) + MlaKeyBlock::n_bytes(model.config().mla));
+  // Beyond that a token costs less than absorbed: it needs no latent queries.
+  CHECK(n_bytes(48, mode) - n_bytes(32, mode) <
+        n_bytes(48, MlaMode::absorbed) - n_bytes(32, MlaMode::absorbed));
 }
 
 TEST_CASE("groups, gating and selection bias each change the routing") {

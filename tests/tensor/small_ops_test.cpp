@@ -8,10 +8,12 @@
 #include "tensor/rms_norm.h"
 #include "tensor/rope.h"
 #include "tensor/softmax.h"
+#include "tests/support/simd_levels.h"
 
 using namespace hybrid;
 
 TEST_CASE("rms_norm divides by the root mean square") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   const std::vector<float> weight{1, 2, 0.5f, 1};
   std::vector<float> x{3, -4, 0, 5};
   const double rms = std::sqrt((9 + 16 + 25) / 4.0 + 1e-6);
@@ -23,6 +25,7 @@ TEST_CASE("rms_norm divides by the root mean square") {
 }
 
 TEST_CASE("rope turns adjacent pairs, with magnitude one") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   const Rope rope({.n_dims = 4, .freq_base = 100});
   float table[4], x[4] = {1, 0, 0, 2};
   rope.fill_table(3, table);
@@ -56,6 +59,7 @@ TEST_CASE("angles stay exact at long contexts") {
 }
 
 TEST_CASE("softmax sums to one and survives extremes") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   std::vector<float> x{1000, 1001, -INFINITY};
   softmax(x.data(), x.size());
   CHECK(x[0] == doctest::Approx(1 / (1 + std::exp(1.0))));
@@ -67,6 +71,7 @@ TEST_CASE("softmax sums to one and survives extremes") {
 }
 
 TEST_CASE("silu_mul is silu(gate) * up") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
   float gate[3] = {0, 1, -100};
   const float up[3] = {5, 2, 3};
   silu_mul(gate, up, 3);

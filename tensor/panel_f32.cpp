@@ -1,0 +1,45 @@
+#include "tensor/panel_f32.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/error.h"
+
+namespace hybrid {
+
+void panel_matmul(const PanelArgs& args) {
+  if (args.n_tokens == 0 || args.n_lanes == 0) return;
+  const uint64_t n_row_lanes = std::min(args.n_lanes, args.c_panel_stride);
+  HYBRID_CHECK(args.c != nullptr && args.c_panel_stride >= kPanelLanes);
+  HYBRID_CHECK(args.n_tokens == 1 || args.c_stride >= std::min(n_row_lanes, kPanelLanes));
+  HYBRID_CHECK(args.n_k == 0 || (args.a != nullptr && args.b != nullptr));
+  HYBRID_CHECK(args.a_stride >= args.n_k && args.b_stride >= args.n_k * kPanelLanes);
+  with_simd_level([&]<SimdLevel L>() { panel_matmul_at<L>(args); });
+}
+
+void pack_rows_as_lanes(const float* rows, uint64_t row_stride, uint64_t n_rows, uint64_t n_k,
+                        float* panels, uint64_t panel_stride) {
+  for (uint64_t first = 0; first < n_rows; first += kPanelLanes, panels += panel_stride) {
+    const uint64_t n = std::min(kPanelLanes, n_rows - first);
+    const float* from = rows + first * row_stride;
+    if (n < kPanelLanes) std::fill_n(panels, n_k * kPanelLanes, 0.0f);
+    for (uint64_t k = 0; k < n_k; ++k) {
+      for (uint64_t lane = 0; lane < n; ++lane) {
+        panels[k * kPanelLanes + lane] = from[lane * row_stride + k];
+      }
+    }
+  }
+}
+
+void pack_columns_as_lanes(const float* rows, uint64_t row_stride, uint64_t n_k, uint64_t n_lanes,
+                           float* panels, uint64_t panel_stride) {
+  for (uint64_t first = 0; first < n_lanes; first += kPanelLanes, panels += panel_stride) {
+    const uint64_t n = std::min(kPanelLanes, n_lanes - first);
+    if (n < kPanelLanes) std::fill_n(panels, n_k * kPanelLanes, 0.0f);
+    for (uint64_t k = 0; k < n_k; ++k) {
+      std::memcpy(panels + k * kPanelLanes, rows + k * row_stride + first, n * sizeof(float));
+    }
+  }
+}
+
+}  // namespace hybrid

@@ -1,0 +1,55 @@
+#pragma once
+// A product of floats with floats, the right side in panels of 16 columns. Panels are read once for
+// each tile of tokens, from the L1 or L2 cache: what makes attention over many queries cheap.
+//
+// Panel p of a matrix of n_k rows, n_k * 16 floats:
+//   b[p][k][lane] = element (k, 16 p + lane)
+
+#include <cstdint>
+
+#include "tensor/simd_level.h"
+
+namespace hybrid {
+
+inline constexpr uint64_t kPanelLanes = 16;
+
+inline constexpr uint64_t n_panels_of(uint64_t n_lanes) {
+  return (n_lanes + kPanelLanes - 1) / kPanelLanes;
+}
+
+/// c[t * c_stride + p * c_panel_stride + lane] = sum over k of a[t][k] * b[p][k][lane], added to c
+/// where `accumulate`. With the default c_panel_stride c has rows; with c_stride = 16 it has
+/// panels.
+struct PanelArgs {
+  const float* a = nullptr;  // n_tokens rows of n_k
+  uint64_t a_stride = 0;     // floats from row to row
+  const float* b = nullptr;  // n_panels_of(n_lanes) panels; fastest where it begins a cache line
+  uint64_t b_stride = 0;     // floats from panel to panel, at least 16 n_k
+  float* c = nullptr;        // overlaps neither a nor b
+  uint64_t c_stride = 0;     // floats from row to row
+  uint64_t c_panel_stride = kPanelLanes;
+  uint64_t n_tokens = 0;
+  uint64_t n_k = 0;
+  uint64_t n_lanes = 0;  // lanes beyond it in the last panel are read and have no effect
+  bool accumulate = false;
+};
+
+/// Each sum is taken from k = 0 upwards, one product at a time (fused at avx2 and avx512_vnni), and
+/// then added to c. An element is therefore the same bit for bit, at one level, whatever n_tokens,
+/// n_lanes and the tile it falls into.
+void panel_matmul(const PanelArgs& args);
+
+/// Panels whose lanes are the rows of a matrix, for products of rows with rows:
+/// panels[p][k][lane] = rows[16 p + lane][k]; lanes beyond n_rows become 0.
+void pack_rows_as_lanes(const float* rows, uint64_t row_stride, uint64_t n_rows, uint64_t n_k,
+                        float* panels, uint64_t panel_stride);
+
+/// Panels whose lanes are the columns of a matrix of n_k rows:
+/// panels[p][k][lane] = rows[k][16 p + lane]; lanes beyond n_lanes become 0.
+void pack_columns_as_lanes(const float* rows, uint64_t row_stride, uint64_t n_k, uint64_t n_lanes,
+                           float* panels, uint64_t panel_stride);
+
+template <SimdLevel L>
+void panel_matmul_at(const PanelArgs& args);
+
+}  // namespace hybrid

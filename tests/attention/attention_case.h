@@ -1,0 +1,140 @@
+#pragma once
+// A case of multi-head latent attention, and its textbook form in double: keys and values
+// materialised per head.
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <numeric>
+#include <vector>
+
+#include "attention/mla_attention.h"
+#include "tensor/dequantize.h"
+#include "tests/support/random_weights.h"
+
+namespace hybrid::test {
+
+struct AttentionCase {
+  MlaShape shape;
+  uint32_t n_before = 0;  // rows in the cache before the queries
+  uint32_t n_tokens = 0;
+  DType weight_type = DType::f32;
+  DType cache_type = DType::f32;
+  float scale_factor = 1;
+
+  float kq_scale() const {
+    return scale_factor * static_cast<float>(1 / std::sqrt(shape.qk_dim()));
+  }
+};
+
+/// Inputs and weights of a case; the split pair is the exact transpose of the merged tensor.
+struct AttentionInputs {
+  std::vector<std::byte> kv_b_bytes, k_b_bytes, v_b_bytes;
+  std::vector<float> kv_b;  // decoded
+  MlaUpProjection merged, split;
+  std::vector<float> q, rows;
+
+  explicit AttentionInputs(const AttentionCase& c) {
+    const MlaShape& s = c.shape;
+    const uint64_t head_rows = s.qk_nope + s.v_dim, n_rows = head_rows * s.n_heads;
+    kv_b_bytes = random_weights(c.weight_type, n_rows * s.kv_lora, 1);
+    kv_b.resize(n_rows * s.kv_lora);
+    dequantize(c.weight_type, kv_b_bytes.data(), kv_b.data(), kv_b.size());
+    merged.kv_b = {c.weight_type, {s.kv_lora, n_rows, 1, 1}, kv_b_bytes};
+    std::vector<float> k_b, v_b;
+    for (uint32_t h = 0; h < s.n_heads; ++h) {
+      const float* head = kv_b.data() + h * head_rows * s.kv_lora;
+      for (uint32_t j = 0; j < s.kv_lora; ++j) {
+        for (uint32_t i = 0; i < s.qk_nope; ++i) k_b.push_back(head[i * s.kv_lora + j]);
+      }
+      v_b.insert(v_b.end(), head + s.qk_nope * s.kv_lora, head + head_rows * s.kv_lora);
+    }
+    k_b_bytes = bytes_of(k_b);
+    v_b_bytes = bytes_of(v_b);
+    split.k_b = {DType::f32, {s.qk_nope, uint64_t{s.kv_lora} * s.n_heads, 1, 1}, k_b_bytes};
+    split.v_b = {DType::f32, {s.kv_lora, uint64_t{s.v_dim} * s.n_heads, 1, 1}, v_b_bytes};
+    q = random_floats(uint64_t{c.n_tokens} * s.n_heads * s.qk_dim(), 2);
+    rows = random_floats(uint64_t{c.n_before + c.n_tokens} * s.cache_row(), 3);
+  }
+
+  static std::vector<std::byte> bytes_of(const std::vector<float>& values) {
+    std::vector<std::byte> out(values.size() * sizeof(float));
+    std::memcpy(out.data(), values.data(), out.size());
+    return out;
+  }
+};
+
+/// All outputs in double, [n_tokens][n_heads][v_dim].
+inline std::vector<double> reference_attention(const AttentionCase& c, const AttentionInputs& in) {
+  const MlaShape& s = c.shape;
+  const uint32_t n_kv = c.n_before + c.n_tokens, head_rows = s.qk_nope + s.v_dim;
+  std::vector<double> out(uint64_t{c.n_tokens} * s.n_heads * s.v_dim, 0.0);
+  std::vector<double> kv(uint64_t{n_kv} * head_rows), p(n_kv);
+  for (uint32_t h = 0; h < s.n_heads; ++h) {
+    for (uint64_t i = 0; i < kv.size(); ++i) {
+      const float* row = in.rows.data() + i / head_rows * s.cache_row();
+      const float* w = in.kv_b.data() + (uint64_t{h} * head_rows + i % head_rows) * s.kv_lora;
+      kv[i] = std::inner_product(w, w + s.kv_lora, row, 0.0, std::plus<>(),
+                                 [](double a, double b) { return a * b; });
+    }
+    for (uint32_t t = 0; t < c.n_tokens; ++t) {
+      const float* q = in.q.data() + (uint64_t{t} * s.n_heads + h) * s.qk_dim();
+      double* to = out.data() + (uint64_t{t} * s.n_heads + h) * s.v_dim;
+      const uint32_t n_visible = c.n_before + t + 1;
+      for (uint32_t k = 0; k < n_visible; ++k) {
+        const float* rope = in.rows.data() + uint64_t{k} * s.cache_row() + s.kv_lora;
+        p[k] = 0;
+        for (uint32_t i = 0; i < s.qk_nope; ++i) p[k] += q[i] * kv[uint64_t{k} * head_rows + i];
+        for (uint32_t i = 0; i < s.qk_rope; ++i) p[k] += double{q[s.qk_nope + i]} * rope[i];
+        p[k] *= c.kq_scale();
+      }
+      const double max = *std::max_element(p.begin(), p.begin() + n_visible);
+      double sum = 0;
+      for (uint32_t k = 0; k < n_visible; ++k) sum += p[k] = std::exp(p[k] - max);
+      for (uint32_t k = 0; k < n_visible; ++k) {
+        const double* v = kv.data() + uint64_t{k} * head_rows + s.qk_nope;
+        for (uint32_t i = 0; i < s.v_dim; ++i) to[i] += p[k] / sum * v[i];
+      }
+    }
+  }
+  return out;
+}
+
+/// A cache whose layer 1 holds the case's rows.
+inline KvCache filled_cache(const AttentionCase& c, const AttentionInputs& in) {
+  const uint32_t n = c.n_before + c.n_tokens;
+  KvCache cache({2, n, c.shape.cache_row(), c.cache_type});
+  for (uint32_t p = 0; p < n; ++p) {
+    cache.store(1, p, in.rows.data() + uint64_t{p} * c.shape.cache_row());
+  }
+  return cache;
+}
+
+/// Arguments for all queries of a case; out, [n_tokens][n_heads][v_dim], is made as large.
+inline MlaAttentionArgs attention_args(const AttentionCase& c, const AttentionInputs& in,
+                                       std::vector<float>& out) {
+  out.assign(uint64_t{c.n_tokens} * c.shape.n_heads * c.shape.v_dim, NAN);
+  MlaAttentionArgs args;
+  args.shape = c.shape;
+  args.kq_scale = c.kq_scale();
+  args.layer = 1;
+  args.first_position = c.n_before;
+  args.n_tokens = c.n_tokens;
+  args.q = in.q.data();
+  args.out = out.data();
+  return args;
+}
+
+/// |found - expected| / |expected|
+template <class Expected>
+double relative_error(const std::vector<float>& found, const std::vector<Expected>& expected) {
+  double difference = 0, norm = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    difference += std::pow(double{found[i]} - expected[i], 2);
+    norm += std::pow(double{expected[i]}, 2);
+  }
+  return std::sqrt(difference / norm);
+}
+
+}  // namespace hybrid::test
