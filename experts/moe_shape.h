@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string_view>
 
-#include "tensor/tensor_view.h"
+#include "tensor/weight.h"
 
 namespace hybrid {
 
@@ -38,12 +38,22 @@ struct MoeShape {
 /// The routed experts' weights of one layer. Either gate and up stand apart, or gate_up holds per
 /// expert first the gate rows, then the up rows.
 struct ExpertWeights {
-  TensorView gate;     // {n_embd, ff_dim, n_experts}
-  TensorView up;       // {n_embd, ff_dim, n_experts}
-  TensorView gate_up;  // {n_embd, 2 * ff_dim, n_experts}
-  TensorView down;     // {ff_dim, n_embd, n_experts}
+  Weight gate;     // {n_embd, ff_dim, n_experts}
+  Weight up;       // {n_embd, ff_dim, n_experts}
+  Weight gate_up;  // {n_embd, 2 * ff_dim, n_experts}
+  Weight down;     // {ff_dim, n_embd, n_experts}
 
   bool is_merged() const { return !gate_up.empty(); }
+
+  // The matrices of expert e.
+  Weight gate_of(uint64_t e) const {
+    return is_merged() ? gate_up.slice(e).part(0, gate_up.n_rows() / 2) : gate.slice(e);
+  }
+  Weight up_of(uint64_t e) const {
+    if (!is_merged()) return up.slice(e);
+    return gate_up.slice(e).part(gate_up.n_rows() / 2, gate_up.n_rows() / 2);
+  }
+  Weight down_of(uint64_t e) const { return down.slice(e); }
 };
 
 }  // namespace hybrid

@@ -4,8 +4,8 @@
 
 namespace hybrid {
 
-Routes sort_by_expert(std::span<const int32_t> ids, uint32_t n_experts) {
-  Routes routes;
+void sort_by_expert(std::span<const int32_t> ids, uint32_t n_experts, Routes& routes) {
+  routes.active.clear();
   routes.offsets.assign(n_experts + 1, 0);
   for (const int32_t id : ids) {
     HYBRID_CHECK(id >= 0 && static_cast<uint32_t>(id) < n_experts);
@@ -16,9 +16,8 @@ Routes sort_by_expert(std::span<const int32_t> ids, uint32_t n_experts) {
     routes.offsets[e + 1] += routes.offsets[e];
   }
   routes.slots.resize(ids.size());
-  std::vector<uint32_t> next(routes.offsets.begin(), routes.offsets.end() - 1);
-  for (uint32_t slot = 0; slot < ids.size(); ++slot) routes.slots[next[ids[slot]]++] = slot;
-  return routes;
+  routes.next.assign(routes.offsets.begin(), routes.offsets.end() - 1);
+  for (uint32_t slot = 0; slot < ids.size(); ++slot) routes.slots[routes.next[ids[slot]]++] = slot;
 }
 
 }  // namespace hybrid

@@ -12,10 +12,18 @@ struct Routes {
   std::vector<uint32_t> slots;  // [n_tokens * n_used], expert-sorted
   std::vector<uint32_t>
       offsets;                   // [n_experts + 1]: expert e owns slots[offsets[e] .. offsets[e+1])
+  std::vector<uint32_t> next;    // scratch of the sort
   std::vector<uint32_t> active;  // the experts that own at least one slot, ascending
 };
 
-/// ids: [n_tokens * n_used], each in [0, n_experts). A counting sort, O(slots + experts).
-Routes sort_by_expert(std::span<const int32_t> ids, uint32_t n_experts);
+/// ids: [n_tokens * n_used], each in [0, n_experts). A counting sort, O(slots + experts). Keeps the
+/// memory that `routes` has.
+void sort_by_expert(std::span<const int32_t> ids, uint32_t n_experts, Routes& routes);
+
+inline Routes sort_by_expert(std::span<const int32_t> ids, uint32_t n_experts) {
+  Routes routes;
+  sort_by_expert(ids, n_experts, routes);
+  return routes;
+}
 
 }  // namespace hybrid

@@ -52,4 +52,17 @@ void Workers::parallel_for(uint64_t n, uint64_t grain,
   });
 }
 
+void Workers::parallel_ranges(
+    uint64_t n, uint64_t multiple,
+    const std::function<void(uint64_t begin, uint64_t end, int index)>& body) {
+  const uint64_t units = (n + multiple - 1) / multiple;
+  parallel_for(static_cast<uint64_t>(n_threads_), 1, [&](uint64_t b, uint64_t e) {
+    for (uint64_t i = b; i < e; ++i) {
+      const uint64_t begin = units * i / n_threads_ * multiple;
+      const uint64_t end = std::min(n, units * (i + 1) / n_threads_ * multiple);
+      if (begin < end) body(begin, end, static_cast<int>(i));
+    }
+  });
+}
+
 }  // namespace hybrid

@@ -23,6 +23,10 @@ class Workers {
   void parallel_for(uint64_t n, uint64_t grain,
                     const std::function<void(uint64_t begin, uint64_t end)>& body);
 
+  void parallel_ranges(
+      uint64_t n, uint64_t multiple,
+      const std::function<void(uint64_t begin, uint64_t end, int index)>& body);
+
  private:
   struct Arena;
   int n_threads_;

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "runtime/sampler.h"
+#include "runtime/packed_weights.h"
 #include "runtime/sequence.h"
 #include "runtime/tokenizer.h"
 
@@ -19,6 +20,8 @@ struct EngineOptions {
   uint32_t n_ctx = 0;  // 0: what the model was trained for, at most 32768
   ExpertGroups expert_groups = ExpertGroups::automatic;
   ExecutionOptions execution = {};
+  bool pack = true;  // the weights, at load; the scalar level has no use for it
+  LoadProgress on_load = nullptr;
 };
 
 /// Why generation ended.

@@ -28,21 +28,25 @@ void norm_rows(const StepContext& step, const float* x, const std::vector<float>
              [&](uint64_t t) { rms_norm(x + t * n, weight, step.config.rms_epsilon, y + t * n); });
 }
 
-void product(const StepContext& step, const TensorView& weight, const std::vector<float>& x,
-             std::vector<float>& y) {
-  matmul(weight, x.data(), y.data(), step.n_tokens, step.workers);
+/// The rows that the products that follow take, until the next call.
+void set_input(StepContext& step, const std::vector<float>& x, uint64_t n_cols) {
+  step.act.input.set(x.data(), step.n_tokens, n_cols);
 }
 
-/// act.q: the queries of the normed input, rotary part rotated.
+void product(StepContext& step, const Weight& weight, std::vector<float>& y) {
+  matmul(weight, step.act.input, y.data(), step.workers);
+}
+
+/// act.q: the queries, rotary part rotated; from the normed input, or from act.q_latent.
 void project_queries(const LayerWeights& w, StepContext& step) {
   Activations& act = step.act;
   const MlaShape& mla = step.config.mla;
   if (mla.q_lora == 0) {
-    product(step, w.q, act.normed, act.q);
+    product(step, w.q, act.q);
   } else {
-    product(step, w.q_a, act.normed, act.q_latent);
     norm_rows(step, act.q_latent.data(), w.q_a_norm, act.q_latent.data());
-    product(step, w.q_b, act.q_latent, act.q);
+    set_input(step, act.q_latent, mla.q_lora);
+    product(step, w.q_b, act.q);
   }
   for_tokens(step, [&](uint64_t t) {
     for (uint64_t i = t * mla.n_heads; i < (t + 1) * mla.n_heads; ++i) {
@@ -56,7 +60,7 @@ void project_queries(const LayerWeights& w, StepContext& step) {
 void store_latents(const LayerWeights& w, uint32_t layer, StepContext& step) {
   Activations& act = step.act;
   const MlaShape& mla = step.config.mla;
-  product(step, w.kv_a, act.normed, act.kv);
+  product(step, w.kv_a, act.kv);
   for_tokens(step, [&](uint32_t t) {
     float* row = act.kv.data() + uint64_t{t} * mla.cache_row();
     rms_norm(row, w.kv_a_norm, step.config.rms_epsilon, row);
@@ -85,14 +89,9 @@ void attend(const LayerWeights& w, uint32_t layer, StepContext& step) {
 
 /// act.projected = down(silu(gate x) * up x) of the normed input.
 void gated_ffn(const FfnWeights& w, StepContext& step) {
-  Activations& act = step.act;
-  product(step, w.gate, act.normed, act.gate);
-  product(step, w.up, act.normed, act.up);
-  const uint64_t n_ff = w.gate.n_rows();
-  step.workers.parallel_for(step.n_tokens * n_ff, 4096, [&](uint64_t begin, uint64_t end) {
-    silu_mul(act.gate.data() + begin, act.up.data() + begin, end - begin);
-  });
-  product(step, w.down, act.gate, act.projected);
+  const FfnJob job{w.gate, w.up, w.down, 0, step.n_tokens};
+  run_ffn_jobs({step.act.input, {&job, 1}, {}, step.act.projected.data()}, step.act.ffn,
+               step.workers);
 }
 
 void add_projected(StepContext& step) {
@@ -108,7 +107,7 @@ void add_projected(StepContext& step) {
 void route(const LayerWeights& w, uint32_t moe_layer, StepContext& step) {
   Activations& act = step.act;
   const MoeShape& moe = step.config.moe;
-  product(step, w.router, act.normed, act.router);
+  product(step, w.router, act.router);
   for_tokens(step, [&](uint32_t t) {
     const std::span logits(act.router.data() + uint64_t{t} * moe.n_experts, moe.n_experts);
     const std::span ids(act.ids.data() + uint64_t{t} * moe.n_used, moe.n_used);
@@ -131,13 +130,9 @@ void route(const LayerWeights& w, uint32_t moe_layer, StepContext& step) {
 void add_routed_experts(const LayerWeights& w, StepContext& step) {
   Activations& act = step.act;
   const MoeShape& moe = step.config.moe;
-  MoeFfnArgs args;
-  args.x = act.normed.data();
-  args.y = act.hidden.data();
-  args.n_tokens = step.n_tokens;
-  args.n_embd = step.config.n_embd;
-  args.ids = std::span(act.ids).first(uint64_t{step.n_tokens} * moe.n_used);
-  args.weights = std::span(act.weights).first(uint64_t{step.n_tokens} * moe.n_used);
+  const uint64_t n_slots = uint64_t{step.n_tokens} * moe.n_used;
+  const MoeFfnArgs args{act.input, act.hidden.data(), std::span(act.ids).first(n_slots),
+                        std::span(act.weights).first(n_slots)};
   moe_ffn(args, moe, w.experts, act.moe, step.workers);
 }
 
@@ -158,7 +153,6 @@ std::vector<FloatBuffer> float_buffers(const ModelConfig& c, MlaMode mode) {
   const uint64_t n_heads = mla.n_heads;
   const uint64_t max_absorbed =
       mode == MlaMode::unabsorbed_prefill ? kMinUnabsorbedTokens - 1 : UINT64_MAX;
-  const uint64_t n_ff = std::max<uint64_t>(c.n_ff_dense, uint64_t{c.moe.n_shared} * c.moe.ff_dim);
   return {
       {&Activations::hidden, c.n_embd},
       {&Activations::normed, c.n_embd},
@@ -168,8 +162,6 @@ std::vector<FloatBuffer> float_buffers(const ModelConfig& c, MlaMode mode) {
       {&Activations::latent, n_heads * mla.cache_row(), max_absorbed},
       {&Activations::attention, n_heads * mla.v_dim},
       {&Activations::projected, c.n_embd},
-      {&Activations::gate, n_ff},
-      {&Activations::up, n_ff},
       {&Activations::router, c.moe.n_experts},
       {&Activations::weights, c.moe.n_used},
       {&Activations::rope_table, mla.qk_rope},
@@ -178,11 +170,25 @@ std::vector<FloatBuffer> float_buffers(const ModelConfig& c, MlaMode mode) {
 
 }  // namespace
 
+namespace {
+
+/// The longest rows that products take, and the widest dense net.
+uint64_t max_input_cols(const ModelConfig& c) {
+  return std::max<uint64_t>({c.n_embd, c.mla.q_lora, uint64_t{c.mla.n_heads} * c.mla.v_dim});
+}
+uint64_t max_dense_ff(const ModelConfig& c) {
+  return std::max<uint64_t>(c.n_ff_dense, uint64_t{c.moe.n_shared} * c.moe.ff_dim);
+}
+
+}  // namespace
+
 uint64_t Activations::n_bytes(const ModelConfig& c, uint64_t n, MlaMode mode) {
   uint64_t n_bytes = n * c.moe.n_used * sizeof(int32_t);  // ids
   for (const FloatBuffer& b : float_buffers(c, mode)) n_bytes += b.n_floats(n) * sizeof(float);
   if (is_unabsorbed(mode, n)) n_bytes += MlaUnabsorbedScratch::n_bytes(c.mla, n);
-  return n_bytes + MoeFfnScratch::n_bytes(c.moe, c.n_embd, n);
+  return n_bytes + MatmulInput::n_bytes(n, max_input_cols(c)) +
+         FfnScratch::n_bytes(c.n_embd, max_dense_ff(c), n, 1) +
+         MoeFfnScratch::n_bytes(c.moe, c.n_embd, n);
 }
 
 Activations::Activations(const ModelConfig& c, uint32_t max_tokens, MlaMode mode) {
@@ -190,6 +196,8 @@ Activations::Activations(const ModelConfig& c, uint32_t max_tokens, MlaMode mode
   for (const FloatBuffer& b : float_buffers(c, mode)) (this->*b.buffer).resize(b.n_floats(n));
   if (is_unabsorbed(mode, n)) unabsorbed = std::make_unique<MlaUnabsorbedScratch>(c.mla, n);
   ids.resize(n * c.moe.n_used);
+  input.reserve(n, max_input_cols(c));
+  ffn.reserve(c.n_embd, max_dense_ff(c), n, 1);
   moe.reserve(c.moe, c.n_embd, n);
 }
 
@@ -197,13 +205,17 @@ void decoder_layer(const LayerWeights& w, uint32_t layer, StepContext& step) {
   Activations& act = step.act;
 
   norm_rows(step, act.hidden.data(), w.attn_norm, act.normed.data());
-  project_queries(w, step);
+  set_input(step, act.normed, step.config.n_embd);
   store_latents(w, layer, step);
+  if (step.config.mla.q_lora > 0) product(step, w.q_a, act.q_latent);
+  project_queries(w, step);
   attend(w, layer, step);
-  product(step, w.attn_output, act.attention, act.projected);
+  set_input(step, act.attention, uint64_t{step.config.mla.n_heads} * step.config.mla.v_dim);
+  product(step, w.attn_output, act.projected);
   add_projected(step);
 
   norm_rows(step, act.hidden.data(), w.ffn_norm, act.normed.data());
+  set_input(step, act.normed, step.config.n_embd);
   if (step.config.is_dense_layer(layer)) {
     gated_ffn(w.dense, step);
     add_projected(step);

@@ -28,11 +28,12 @@ struct Activations {
   std::vector<float> latent;      // n_heads * cache_row, of tokens with absorbed attention
   std::vector<float> attention;   // n_heads * v_dim
   std::vector<float> projected;   // n_embd
-  std::vector<float> gate, up;    // the larger of n_ff_dense and the shared expert's dimension
   std::vector<float> router;      // n_experts
   std::vector<int32_t> ids;       // n_used
   std::vector<float> weights;     // n_used
   std::vector<float> rope_table;  // qk_rope
+  MatmulInput input;              // what products take, in their forms
+  FfnScratch ffn;                 // of dense nets
   MoeFfnScratch moe;
   std::unique_ptr<MlaUnabsorbedScratch> unabsorbed;  // where the mode has a use for it
 };

@@ -18,6 +18,10 @@ Model::Model(const std::filesystem::path& path, ExpertGroups groups)
   }
 }
 
+void Model::pack(Workers& workers, const LoadProgress& progress) {
+  packed_.pack(weights_, workers, progress);
+}
+
 KvCache Model::make_cache(uint32_t n_ctx, DType type) const {
   return KvCache({config_.n_layers, n_ctx, config_.mla.cache_row(), type});
 }
@@ -58,8 +62,8 @@ bool Model::forward(const ForwardArgs& args, KvCache& cache, Activations& act,
     rms_norm(act.hidden.data() + t * config_.n_embd, weights_.output_norm, config_.rms_epsilon,
              act.normed.data() + t * config_.n_embd);
   }
-  matmul(weights_.output, act.normed.data() + skipped * config_.n_embd, args.logits,
-         args.n_logit_rows, workers);
+  act.input.set(act.normed.data() + skipped * config_.n_embd, args.n_logit_rows, config_.n_embd);
+  matmul(weights_.output, act.input, args.logits, workers);
   return true;
 }
 

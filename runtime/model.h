@@ -7,6 +7,7 @@
 
 #include "numa/workers.h"
 #include "runtime/layer.h"
+#include "runtime/packed_weights.h"
 #include "runtime/tokenizer.h"
 
 namespace hybrid {
@@ -32,6 +33,12 @@ class Model {
   const GgufFile& file() const { return file_; }
   const ModelWeights& weights() const { return weights_; }
 
+  /// Packs the weights for the fast kernels, see PackedWeights. Without it they are packed anew for
+  /// each product, from the mapped file. Same results.
+  void pack(Workers& workers, const LoadProgress& progress);
+  bool is_packed() const { return packed_.n_bytes() > 0; }
+  uint64_t packed_bytes() const { return packed_.n_bytes(); }
+
   KvCache make_cache(uint32_t n_ctx, DType type) const;
 
   /// One pass over all layers. False where `stop` ended it early; the cache rows of this
@@ -44,6 +51,7 @@ class Model {
   GgufFile file_;
   ModelConfig config_;
   ModelWeights weights_;
+  PackedWeights packed_;
   Rope rope_;
 };
 

@@ -9,9 +9,9 @@ namespace hybrid {
 namespace {
 
 /// A tensor that the model does not have counts 0.
-uint64_t sum_bytes(std::initializer_list<const TensorView*> tensors) {
+uint64_t sum_bytes(std::initializer_list<const Weight*> weights) {
   uint64_t n = 0;
-  for (const TensorView* tensor : tensors) n += tensor->data.size();
+  for (const Weight* weight : weights) n += weight->rows.data.size();
   return n;
 }
 
@@ -19,9 +19,9 @@ uint64_t ffn_bytes(const FfnWeights& w) { return sum_bytes({&w.gate, &w.up, &w.d
 
 /// What every token reads, whatever its experts.
 uint64_t common_bytes(const LayerWeights& w) {
-  return sum_bytes({&w.q, &w.q_a, &w.q_b, &w.kv_a, &w.kv_up.kv_b, &w.kv_up.k_b, &w.kv_up.v_b,
-                    &w.attn_output, &w.router}) +
-         ffn_bytes(w.dense) + ffn_bytes(w.shared);
+  const MlaUpProjection& up = w.kv_up;
+  return sum_bytes({&w.q, &w.q_a, &w.q_b, &w.kv_a, &w.attn_output, &w.router}) +
+         up.kv_b.data.size() + up.k_b.data.size() + up.v_b.data.size() + ffn_bytes(w.dense) + ffn_bytes(w.shared);
 }
 
 uint64_t routed_bytes(const ExpertWeights& w) {
@@ -45,7 +45,7 @@ uint64_t step_bytes(const Model& model, DType cache_type, const StepShape& step)
     routed += routed_bytes(layer.experts);
   }
   uint64_t n = common + step.n_tokens * w.token_embd.row_bytes();
-  if (step.with_logits) n += w.output.data.size();
+  if (step.with_logits) n += w.output.rows.data.size();
   if (routed > 0) {
     const double share = expected_experts(config.moe, step.n_tokens) / config.moe.n_experts;
     n += static_cast<uint64_t>(std::llround(static_cast<double>(routed) * share));

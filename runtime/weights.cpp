@@ -85,8 +85,9 @@ FfnWeights bind_ffn(Binder& bind, const std::string& layer, const char* suffix, 
   const auto name = [&](const char* part) {
     return fmt::format("{}ffn_{}{}.weight", layer, part, suffix);
   };
-  return {bind.get(name("gate"), {n_embd, n_ff}), bind.get(name("up"), {n_embd, n_ff}),
-          bind.get(name("down"), {n_ff, n_embd})};
+  return {Weight{bind.get(name("gate"), {n_embd, n_ff})},
+          Weight{bind.get(name("up"), {n_embd, n_ff})},
+          Weight{bind.get(name("down"), {n_ff, n_embd})}};
 }
 
 void bind_attention(Binder& bind, const std::string& layer, const ModelConfig& c, LayerWeights& w) {
@@ -94,13 +95,13 @@ void bind_attention(Binder& bind, const std::string& layer, const ModelConfig& c
   const uint64_t q_rows = uint64_t{m.n_heads} * m.qk_dim();
   w.attn_norm = bind.get_vector(layer + "attn_norm.weight", c.n_embd);
   if (m.q_lora == 0) {
-    w.q = bind.get(layer + "attn_q.weight", {c.n_embd, q_rows});
+    w.q = Weight{bind.get(layer + "attn_q.weight", {c.n_embd, q_rows})};
   } else {
-    w.q_a = bind.get(layer + "attn_q_a.weight", {c.n_embd, m.q_lora});
+    w.q_a = Weight{bind.get(layer + "attn_q_a.weight", {c.n_embd, m.q_lora})};
     w.q_a_norm = bind.get_vector(layer + "attn_q_a_norm.weight", m.q_lora);
-    w.q_b = bind.get(layer + "attn_q_b.weight", {m.q_lora, q_rows});
+    w.q_b = Weight{bind.get(layer + "attn_q_b.weight", {m.q_lora, q_rows})};
   }
-  w.kv_a = bind.get(layer + "attn_kv_a_mqa.weight", {c.n_embd, m.cache_row()});
+  w.kv_a = Weight{bind.get(layer + "attn_kv_a_mqa.weight", {c.n_embd, m.cache_row()})};
   w.kv_a_norm = bind.get_vector(layer + "attn_kv_a_norm.weight", m.kv_lora);
   // The merged tensor is the original; where both are there, the split pair is a derived copy.
   if (bind.has(layer + "attn_kv_b.weight") || !bind.has(layer + "attn_k_b.weight")) {
@@ -112,26 +113,26 @@ void bind_attention(Binder& bind, const std::string& layer, const ModelConfig& c
     w.kv_up.v_b =
         bind.get_rows(layer + "attn_v_b.weight", m.kv_lora, uint64_t{m.n_heads} * m.v_dim);
   }
-  w.attn_output = bind.get(layer + "attn_output.weight", {uint64_t{m.n_heads} * m.v_dim, c.n_embd});
+  w.attn_output = Weight{bind.get(layer + "attn_output.weight", {uint64_t{m.n_heads} * m.v_dim, c.n_embd})};
 }
 
 void bind_experts(Binder& bind, const std::string& layer, const ModelConfig& c, LayerWeights& w) {
   const MoeShape& moe = c.moe;
-  w.router = bind.get(layer + "ffn_gate_inp.weight", {c.n_embd, moe.n_experts});
+  w.router = Weight{bind.get(layer + "ffn_gate_inp.weight", {c.n_embd, moe.n_experts})};
   if (moe.selection_bias || bind.has(layer + "exp_probs_b.bias")) {
     if (!moe.selection_bias)
       bind.refuse(layer + "exp_probs_b.bias", "the first MoE layer has none");
     w.router_bias = bind.get_vector(layer + "exp_probs_b.bias", moe.n_experts);
   }
   if (bind.has(layer + "ffn_gate_up_exps.weight")) {
-    w.experts.gate_up = bind.get(layer + "ffn_gate_up_exps.weight",
-                                 {c.n_embd, 2 * uint64_t{moe.ff_dim}, moe.n_experts});
+    w.experts.gate_up = Weight{bind.get(layer + "ffn_gate_up_exps.weight",
+                                 {c.n_embd, 2 * uint64_t{moe.ff_dim}, moe.n_experts})};
   } else {
     w.experts.gate =
-        bind.get(layer + "ffn_gate_exps.weight", {c.n_embd, moe.ff_dim, moe.n_experts});
-    w.experts.up = bind.get(layer + "ffn_up_exps.weight", {c.n_embd, moe.ff_dim, moe.n_experts});
+        Weight{bind.get(layer + "ffn_gate_exps.weight", {c.n_embd, moe.ff_dim, moe.n_experts})};
+    w.experts.up = Weight{bind.get(layer + "ffn_up_exps.weight", {c.n_embd, moe.ff_dim, moe.n_experts})};
   }
-  w.experts.down = bind.get(layer + "ffn_down_exps.weight", {moe.ff_dim, c.n_embd, moe.n_experts});
+  w.experts.down = Weight{bind.get(layer + "ffn_down_exps.weight", {moe.ff_dim, c.n_embd, moe.n_experts})};
   if (moe.n_shared > 0) {
     w.shared = bind_ffn(bind, layer, "_shexp", c.n_embd, uint64_t{moe.ff_dim} * moe.n_shared);
   }
@@ -145,7 +146,7 @@ ModelWeights bind_weights(const GgufFile& file, const ModelConfig& c,
   ModelWeights w;
   w.token_embd = bind.get("token_embd.weight", {c.n_embd, c.n_vocab});
   w.output_norm = bind.get_vector("output_norm.weight", c.n_embd);
-  w.output = bind.get("output.weight", {c.n_embd, c.n_vocab});
+  w.output = Weight{bind.get("output.weight", {c.n_embd, c.n_vocab})};
   w.layers.resize(c.n_layers);
   for (uint32_t i = 0; i < c.n_layers; ++i) {
     const std::string layer = fmt::format("blk.{}.", i);

@@ -1,6 +1,6 @@
 #pragma once
-// The tensors of a model, found by name and checked for shape. Views into the mapped file; the
-// small vectors (norms, biases) are kept as floats.
+// The tensors of a model, found by name and checked for shape. Views into the mapped file, and into
+// packed memory where the loader packed them; the small vectors (norms, biases) are kept as floats.
 
 #include <vector>
 
@@ -10,24 +10,24 @@ namespace hybrid {
 
 /// A gated feed-forward net: down(silu(gate x) * up x).
 struct FfnWeights {
-  TensorView gate;  // {n_embd, n_ff}
-  TensorView up;    // {n_embd, n_ff}
-  TensorView down;  // {n_ff, n_embd}
+  Weight gate;  // {n_embd, n_ff}
+  Weight up;    // {n_embd, n_ff}
+  Weight down;  // {n_ff, n_embd}
 };
 
 struct LayerWeights {
   std::vector<float> attn_norm;  // [n_embd]
-  TensorView q;                  // {n_embd, n_heads * qk_dim}; empty with q_lora
-  TensorView q_a;                // {n_embd, q_lora}
+  Weight q;                      // {n_embd, n_heads * qk_dim}; empty with q_lora
+  Weight q_a;                    // {n_embd, q_lora}
   std::vector<float> q_a_norm;   // [q_lora]
-  TensorView q_b;                // {q_lora, n_heads * qk_dim}
-  TensorView kv_a;               // {n_embd, kv_lora + qk_rope}
+  Weight q_b;                    // {q_lora, n_heads * qk_dim}
+  Weight kv_a;                   // {n_embd, kv_lora + qk_rope}
   std::vector<float> kv_a_norm;  // [kv_lora]
   MlaUpProjection kv_up;
-  TensorView attn_output;          // {n_heads * v_dim, n_embd}
+  Weight attn_output;              // {n_heads * v_dim, n_embd}
   std::vector<float> ffn_norm;     // [n_embd]
   FfnWeights dense;                // leading dense layers
-  TensorView router;               // {n_embd, n_experts}; empty in dense layers
+  Weight router;                   // {n_embd, n_experts}; empty in dense layers
   std::vector<float> router_bias;  // [n_experts] or empty
   ExpertWeights experts;
   FfnWeights shared;  // empty without shared experts
@@ -36,7 +36,7 @@ struct LayerWeights {
 struct ModelWeights {
   TensorView token_embd;           // {n_embd, n_vocab}
   std::vector<float> output_norm;  // [n_embd]
-  TensorView output;               // {n_embd, n_vocab}
+  Weight output;                   // {n_embd, n_vocab}
   std::vector<LayerWeights> layers;
 };
 

@@ -65,4 +65,28 @@ MappedFile::~MappedFile() {
   if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
 }
 
+namespace {
+
+constexpr uint64_t kPage = 4096;
+
+/// madvise on the whole pages inside a range, or on all that it touches.
+void advise(std::span<const std::byte> bytes, bool inside, int advice) {
+  const auto begin = reinterpret_cast<uint64_t>(bytes.data()), end = begin + bytes.size();
+  const uint64_t first = (inside ? begin + kPage - 1 : begin) / kPage * kPage;
+  const uint64_t last = (inside ? end : end + kPage - 1) / kPage * kPage;
+  if (first < last) madvise(reinterpret_cast<void*>(first), last - first, advice);
+}
+
+}  // namespace
+
+void populate_pages(std::span<const std::byte> bytes) {
+#if defined(MADV_POPULATE_READ)
+  advise(bytes, false, MADV_POPULATE_READ);
+#else
+  advise(bytes, false, MADV_WILLNEED);
+#endif
+}
+
+void release_pages(std::span<const std::byte> bytes) { advise(bytes, true, MADV_DONTNEED); }
+
 }  // namespace hybrid

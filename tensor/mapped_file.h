@@ -29,4 +29,11 @@ class MappedFile {
   std::span<const std::byte> bytes_;
 };
 
+/// Maps the pages of a range in one go, reading what is not in memory. Only a hint.
+void populate_pages(std::span<const std::byte> bytes);
+
+/// Gives back the pages that lie wholly in a range: the process holds them no more, the system's
+/// file cache may. They come again when touched.
+void release_pages(std::span<const std::byte> bytes);
+
 }  // namespace hybrid

@@ -1,13 +1,66 @@
 #include "tensor/parallel_matmul.h"
 
-namespace hybrid {
+#include "base/error.h"
+#include "tensor/matmul.h"
+#include "tensor/panel_matmul.h"
+#include "tensor/simd_level.h"
+#include "tensor/tile_sums.h"
 
-void matmul(const TensorView& weight, const float* x, float* y, uint64_t n_tokens,
-            Workers& workers) {
-  constexpr uint64_t kRowsPerTask = 64;
-  const MatmulArgs args{weight, x, weight.n_cols(), y, weight.n_rows(), n_tokens};
-  workers.parallel_for(weight.n_rows(), kRowsPerTask,
-                       [&](uint64_t begin, uint64_t end) { matmul_rows(args, begin, end); });
+namespace hybrid {
+namespace {
+
+constexpr uint64_t kRowsPerTask = 64;
+constexpr uint64_t kPairsPerTask = 8;  // 256 rows
+
+void matmul_floats(const Weight& w, MatmulInput& in, float* y, Workers& workers) {
+  const uint64_t n_rows = w.n_rows();
+  if (simd_level() == SimdLevel::scalar || w.type() == DType::f32) {
+    const MatmulArgs args{w.rows, in.x(), w.n_cols(), y, n_rows, in.n_tokens()};
+    return workers.parallel_for(n_rows, kRowsPerTask, [&](uint64_t begin, uint64_t end) {
+      matmul_rows(args, begin, end);
+    });
+  }
+  workers.parallel_for(w.n_panels(), kRowsPerTask / kPanelRows, [&](uint64_t begin, uint64_t end) {
+    multiply_floats(w, in.x(), in.n_tokens(), y + begin * kPanelRows, n_rows, begin, end);
+  });
+}
+
+void matmul_bytes(const Weight& w, MatmulInput& in, float* y, Workers& workers) {
+  const uint64_t grain = in.n_tokens() == 1 ? 2 : kRowsPerTask / kPanelRows;
+  const auto body = [&](uint64_t begin, uint64_t end) {
+    multiply_bytes(w, in.block_rows(), in.n_tokens(), y + begin * kPanelRows, w.n_rows(), begin,
+                   end);
+  };
+  workers.parallel_for(w.n_panels(), grain, body);
+}
+
+void matmul_tiles(const Weight& w, MatmulInput& in, float* y, Workers& workers) {
+#if defined(__x86_64__)
+  const uint64_t n_tiles = (in.n_tokens() + kTileTokens - 1) / kTileTokens;
+  const auto store = [&](const Bf16Product::Sums& sums) {
+    store_sums(sums, in.n_tokens(), w.n_rows(), y, w.n_rows());
+  };
+  workers.parallel_for((w.n_panels() + 1) / 2, kPairsPerTask, [&](uint64_t begin, uint64_t end) {
+    multiply_tiles(w, {}, in.tiles(), n_tiles, begin, end, store);
+  });
+#endif
+}
+
+}  // namespace
+
+void matmul(const Weight& w, MatmulInput& in, float* y, Workers& workers) {
+  HYBRID_CHECK(w.n_matrices() == 1 && w.n_cols() == in.n_cols());
+  if (in.n_tokens() == 0) return;
+  const InputForm form = input_form(w.type(), in.n_tokens());
+  in.prepare(form, workers);
+  switch (form) {
+    case InputForm::floats:
+      return matmul_floats(w, in, y, workers);
+    case InputForm::bytes:
+      return matmul_bytes(w, in, y, workers);
+    case InputForm::tiles:
+      return matmul_tiles(w, in, y, workers);
+  }
 }
 
 }  // namespace hybrid

@@ -174,10 +174,15 @@ void bench(const Options& options) {
   const std::vector<BenchTest> tests = tests_of(options);
   const std::vector<Options> combinations = combinations_of(options);
   int n_most_threads = n_allowed_cores();
+  bool pack = false;  // for any of them
   for (const Options& combination : combinations) {
-    n_most_threads = std::max(n_most_threads, execution_of(combination).n_threads);
+    const EngineOptions engine = engine_options(combination);
+    n_most_threads = std::max(n_most_threads, engine.execution.n_threads);
+    pack |= engine.pack;
   }
-  const Engine engine(engine_options(combinations.front()));
+  EngineOptions setup = engine_options(combinations.front());
+  setup.pack = pack;
+  const Engine engine(setup);
   const Model& model = engine.model();
   check_memory(model, combinations, tests);
   log_start(engine, tests.size() * combinations.size());

@@ -45,6 +45,9 @@ void log_detail(const std::string& message);  // with -v
 std::filesystem::path model_path(const Options& options);
 EngineOptions engine_options(const Options& options);
 SamplingParams sampling_params(const Options& options);
+/// Shows how far packing is: a bar on a terminal, one line at the end. Throws Interrupted after
+/// Ctrl-C.
+LoadProgress load_progress(const Options& options);
 /// One line: version, model, context, threads, kernels; then the model's notes. With -v also what
 /// the sequence takes.
 void log_banner(const Engine& engine, const Sequence& sequence);

@@ -23,6 +23,8 @@ EngineOptions engine_options(const Options& options) {
   engine.expert_groups = groups == "on"    ? ExpertGroups::on
                          : groups == "off" ? ExpertGroups::off
                                            : ExpertGroups::automatic;
+  engine.pack = options.get_toggle("run-time-repack") && simd_level() != SimdLevel::scalar;
+  engine.on_load = load_progress(options);
   ExecutionOptions& execution = engine.execution;
   execution.n_batch = static_cast<uint32_t>(options.get_integer("batch-size"));
   execution.n_ubatch = static_cast<uint32_t>(options.get_integer("ubatch-size"));
@@ -61,7 +63,7 @@ void log_banner(const Engine& engine, const Sequence& sequence) {
       version(), config.name, config.n_layers, format_bytes(engine.model().file().total_bytes()),
       sequence.n_ctx(), execution.cache_type == DType::f32 ? "f32" : "f16", execution.n_threads,
       execution.n_threads_batch, name_of(simd_level()),
-      simd_level() == best_simd_level() ? "the best of this CPU" : "forced by --isa"));
+      simd_level_reason()));
   if (sequence.n_ctx() > config.n_ctx_train) {
     log_info(fmt::format("warning: the context exceeds the {} tokens the model was trained for",
                          config.n_ctx_train));

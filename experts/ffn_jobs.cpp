@@ -1,0 +1,312 @@
+#include "experts/ffn_jobs.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/error.h"
+#include "tensor/matmul.h"
+#include "tensor/panel_matmul.h"
+#include "tensor/row_ops.h"
+#include "tensor/simd_level.h"
+#include "tensor/tile_sums.h"
+
+namespace hybrid {
+namespace {
+
+/// Output rows that are computed together: two panels, and the columns of one group of the next
+/// product's activations.
+constexpr uint64_t kUnitRows = 32;
+static_assert(kUnitRows == HiddenRows::kCols && kUnitRows == 2 * kPanelRows);
+
+uint64_t n_units(uint64_t n_rows) { return (n_rows + kUnitRows - 1) / kUnitRows; }
+
+uint64_t round_up(uint64_t n, uint64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+/// Rows [begin, end) of one job.
+struct JobRows {
+  const FfnJob& job;
+  uint64_t index;
+  uint64_t begin, end;
+
+  uint64_t first_panel() const { return begin / kPanelRows; }
+  uint64_t end_panel() const { return (end + kPanelRows - 1) / kPanelRows; }
+};
+
+class Runner {
+ public:
+  Runner(const FfnArgs& args, FfnScratch& scratch, Workers& workers)
+      : args_(args),
+        first_(args.jobs.front()),
+        s_(scratch),
+        workers_(workers),
+        n_tokens_(args.input.n_tokens()),
+        n_embd_(first_.gate.n_cols()),
+        n_ff_(first_.gate.n_rows()),
+        in_form_(input_form(first_.gate.type(), n_tokens_)),
+        up_form_(input_form(first_.up.type(), n_tokens_)),
+        out_form_(input_form(first_.down.type(), n_tokens_)) {
+    HYBRID_CHECK(n_embd_ == args.input.n_cols() && first_.up.n_rows() == n_ff_);
+    HYBRID_CHECK(first_.down.n_cols() == n_ff_ && first_.down.n_rows() == n_embd_);
+  }
+
+  void run() {
+    place_jobs();
+    args_.input.prepare(in_form_, workers_);
+    args_.input.prepare(up_form_, workers_);
+    gather();
+    share_out(n_ff_, 16, [&](const JobRows& rows) { gate_and_up(rows); });
+    share_out(n_embd_, 16, [&](const JobRows& rows) { down(rows); });
+  }
+
+ private:
+  bool has(InputForm form) const { return in_form_ == form || up_form_ == form; }
+  bool with_tiles() const { return has(InputForm::tiles) || out_form_ == InputForm::tiles; }
+  uint64_t n_slots() const { return args_.jobs.back().first_slot + args_.jobs.back().n_slots; }
+  uint32_t token_of(uint64_t slot) const {
+    return args_.slot_tokens.empty() ? static_cast<uint32_t>(slot) : args_.slot_tokens[slot];
+  }
+
+  /// Where the rows of each job lie in the hidden and gathered buffers: on whole tiles, if any.
+  void place_jobs() {
+    s_.first_row.resize(args_.jobs.size() + 1);
+    uint64_t row = 0;
+    for (size_t j = 0; j < args_.jobs.size(); ++j) {
+      s_.first_row[j] = static_cast<uint32_t>(row);
+      row += args_.jobs[j].n_slots;
+      if (with_tiles()) row = round_up(row, kTileTokens);
+    }
+    s_.first_row.back() = static_cast<uint32_t>(row);
+    s_.hidden.set(out_form_, row, n_ff_);
+  }
+
+  /// Brings the input rows of each job together.
+  void gather() {
+    if (has(InputForm::bytes)) {
+      if (s_.blocks.size() < n_slots()) s_.blocks.resize(n_slots());
+      for (uint64_t i = 0; i < n_slots(); ++i) s_.blocks[i] = args_.input.blocks(token_of(i));
+    }
+    if (args_.slot_tokens.empty()) return;
+    if (has(InputForm::floats) && has(InputForm::tiles)) {
+      fail("gate and up of types {} and {} together are not supported", name_of(first_.gate.type()),
+           name_of(first_.up.type()));
+    }
+    if (has(InputForm::floats)) {
+      take(n_slots() * n_embd_ * sizeof(float));
+      auto* to = reinterpret_cast<float*>(s_.gathered.data());
+      workers_.parallel_for(n_slots(), 8, [&](uint64_t begin, uint64_t end) {
+        for (uint64_t i = begin; i < end; ++i) {
+          std::copy_n(args_.input.x() + token_of(i) * n_embd_, n_embd_, to + i * n_embd_);
+        }
+      });
+    }
+    if (has(InputForm::tiles)) gather_tiles();
+  }
+
+  void gather_tiles() {
+    take(tiles_bytes(s_.first_row.back(), n_embd_));
+    workers_.parallel_for(args_.jobs.size(), 1, [&](uint64_t begin, uint64_t end) {
+      for (uint64_t j = begin; j < end; ++j) {
+        for (uint64_t row = s_.first_row[j]; row < s_.first_row[j + 1]; ++row) {
+          const uint64_t i = row - s_.first_row[j];
+          if (i < args_.jobs[j].n_slots) {
+            copy_tile_row(token_of(args_.jobs[j].first_slot + i), row);
+          } else {
+            clear_tile_row(n_embd_, s_.gathered.data(), row);
+          }
+        }
+      }
+    });
+  }
+
+  void copy_tile_row(uint64_t token, uint64_t row) {
+    for (uint64_t g = 0; g < n_tile_groups(n_embd_); ++g) {
+      std::memcpy(tile_row(s_.gathered.data(), n_embd_, row, g),
+                  tile_row(args_.input.tiles(), n_embd_, token, g), 64);
+    }
+  }
+
+  void take(uint64_t n_bytes) {
+    if (s_.gathered.n_bytes() < n_bytes) s_.gathered = HugeBuffer(n_bytes);
+  }
+
+  const float* input_floats(const FfnJob& job) const {
+    if (args_.slot_tokens.empty()) return args_.input.x() + job.first_slot * n_embd_;
+    return reinterpret_cast<const float*>(s_.gathered.data()) + job.first_slot * n_embd_;
+  }
+  const std::byte* input_tiles(uint64_t index) {
+    std::byte* tiles = args_.slot_tokens.empty() ? args_.input.tiles() : s_.gathered.data();
+    return tile_row(tiles, n_embd_, s_.first_row[index], 0);
+  }
+  static uint64_t n_tiles(const FfnJob& job) { return (job.n_slots + kTileTokens - 1) / kTileTokens; }
+
+  /// All jobs' output rows as one range of units; body(JobRows) for pieces of it. A single token is
+  /// split evenly, as every row costs the same; for more, pieces of about `grain` units go to
+  /// whoever is free.
+  template <class Body>
+  void share_out(uint64_t n_rows, uint64_t grain, const Body& body) {
+    const uint64_t per_job = n_units(n_rows), n = per_job * args_.jobs.size();
+    const auto piece = [&](uint64_t begin, uint64_t end) {
+      while (begin < end) {
+        const uint64_t job = begin / per_job;
+        const uint64_t last = std::min(end, (job + 1) * per_job);
+        const uint64_t row = (begin - job * per_job) * kUnitRows;
+        body(JobRows{args_.jobs[job], job, row,
+                     std::min(n_rows, row + (last - begin) * kUnitRows)});
+        begin = last;
+      }
+    };
+    if (n_tokens_ == 1) {
+      workers_.parallel_ranges(n, 1, [&](uint64_t begin, uint64_t end, int) { piece(begin, end); });
+    } else {
+      workers_.parallel_for(n, grain, piece);
+    }
+  }
+
+  // ---- gate and up ----
+
+  void gate_and_up(const JobRows& rows) {
+    const FfnJob& job = rows.job;
+    const bool pair = job.gate.type() == job.up.type() && in_form_ == InputForm::tiles;
+#if defined(__x86_64__)
+    if (pair && out_form_ == InputForm::tiles) return gated_tiles(rows);
+#endif
+    static_cast<void>(pair);
+    for (uint64_t row = rows.begin; row < rows.end; row += kUnitRows) {
+      gated_unit({job, rows.index, row, std::min(rows.end, row + kUnitRows)});
+    }
+  }
+
+#if defined(__x86_64__)
+  void gated_tiles(const JobRows& rows) {
+    std::byte* hidden = s_.hidden.tiles(s_.first_row[rows.index]);
+    // The last 16 columns of an odd number of panels.
+    if (rows.end == n_ff_ && (n_ff_ - 1) % kTileCols < kPanelRows) {
+      for (uint64_t t = 0; t < n_tiles(rows.job) * kTileTokens; ++t) {
+        std::memset(tile_row(hidden, n_ff_, t, n_ff_ / kTileCols), 0, 64);
+      }
+    }
+    const auto store = [&](const Bf16Product::Sums& sums) {
+      store_gated_tiles(sums, n_ff_, hidden);
+    };
+    multiply_tiles(rows.job.gate, rows.job.up, input_tiles(rows.index), n_tiles(rows.job),
+                   rows.first_panel(), rows.end_panel(), store);
+  }
+#endif
+
+  /// One unit by way of floats, a few tokens at a time.
+  void gated_unit(const JobRows& rows) {
+    constexpr uint64_t kTokens = 48;
+    alignas(64) float gate[kTokens][kUnitRows], up[kTokens][kUnitRows];
+    const uint64_t n = rows.end - rows.begin;
+    const RowOps ops = row_ops();
+    for (uint64_t slot = 0; slot < rows.job.n_slots; slot += kTokens) {
+      const uint64_t n_slots = std::min<uint64_t>(kTokens, rows.job.n_slots - slot);
+      unit_product(rows.job.gate, in_form_, rows, slot, n_slots, gate[0]);
+      unit_product(rows.job.up, up_form_, rows, slot, n_slots, up[0]);
+      for (uint64_t i = 0; i < n_slots; ++i) {
+        ops.silu_mul(gate[i], up[i], n);
+        s_.hidden.store(s_.first_row[rows.index] + slot + i, rows.begin, gate[i], n);
+      }
+    }
+  }
+
+  /// y[i][r] = rows of one unit times the inputs of slots [slot, slot + n) of the job.
+  void unit_product(const Weight& w, InputForm form, const JobRows& rows, uint64_t slot, uint64_t n,
+                    float* y) {
+    const uint64_t begin = rows.first_panel(), end = rows.end_panel();
+    if (form == InputForm::bytes) {
+      multiply_bytes(w, s_.blocks.data() + rows.job.first_slot + slot, n, y, kUnitRows, begin, end);
+    } else if (form == InputForm::floats) {
+      const float* x = input_floats(rows.job) + slot * n_embd_;
+      float_rows(w, x, n, rows.begin, rows.end, y, kUnitRows);
+    } else {
+#if defined(__x86_64__)
+      const std::byte* tiles = input_tiles(rows.index) + tiles_bytes(slot, n_embd_);
+      const auto store = [&](const Bf16Product::Sums& s) {
+        Bf16Product::Sums at = s;
+        at.pair = 0;
+        store_sums(at, n, rows.end - rows.begin, y, kUnitRows);
+      };
+      multiply_tiles(w, {}, tiles, (n + kTileTokens - 1) / kTileTokens, begin / 2, begin / 2 + 1,
+                     store);
+#endif
+    }
+  }
+
+  /// y[i * stride + r - begin] for rows [begin, end) of w and n rows of x.
+  static void float_rows(const Weight& w, const float* x, uint64_t n, uint64_t begin, uint64_t end,
+                         float* y, uint64_t stride) {
+    if (simd_level() != SimdLevel::scalar && w.type() != DType::f32) {
+      return multiply_floats(w, x, n, y, stride, begin / kPanelRows,
+                             (end + kPanelRows - 1) / kPanelRows);
+    }
+    const TensorView part = w.rows.rows(begin, end - begin);
+    matmul_rows({part, x, w.n_cols(), y, stride, n}, 0, end - begin);
+  }
+
+  // ---- down ----
+
+  void down(const JobRows& rows) {
+    const FfnJob& job = rows.job;
+    const uint64_t first_row = s_.first_row[rows.index];
+    float* out = args_.out + job.first_slot * n_embd_;
+    if (out_form_ == InputForm::bytes) {
+      multiply_bytes(job.down, s_.hidden.blocks(first_row), job.n_slots, out + rows.begin, n_embd_,
+                     rows.first_panel(), rows.end_panel());
+    } else if (out_form_ == InputForm::floats) {
+      float_rows(job.down, s_.hidden.floats(first_row), job.n_slots, rows.begin, rows.end,
+                 out + rows.begin, n_embd_);
+    } else {
+#if defined(__x86_64__)
+      const auto store = [&](const Bf16Product::Sums& sums) {
+        store_sums(sums, job.n_slots, n_embd_, out, n_embd_);
+      };
+      multiply_tiles(job.down, {}, s_.hidden.tiles(first_row), n_tiles(job), rows.begin / kUnitRows,
+                     n_units(rows.end), store);
+#endif
+    }
+  }
+
+  const FfnArgs& args_;
+  const FfnJob& first_;
+  FfnScratch& s_;
+  Workers& workers_;
+  uint64_t n_tokens_, n_embd_, n_ff_;
+  InputForm in_form_, up_form_;  // of the input, for gate and for up
+  InputForm out_form_;           // of the hidden rows
+};
+
+uint64_t n_padded_rows(uint64_t n_slots, uint64_t max_jobs) {
+  const bool amx = simd_level() == SimdLevel::amx && n_slots > 1;
+  return amx ? round_up(n_slots + (kTileTokens - 1) * std::min(max_jobs, n_slots), kTileTokens)
+             : n_slots;
+}
+
+uint64_t gathered_bytes(uint64_t n_embd, uint64_t n_rows) {
+  return simd_level() == SimdLevel::amx ? tiles_bytes(n_rows, n_embd)
+                                        : n_rows * n_embd * sizeof(float);
+}
+
+}  // namespace
+
+uint64_t FfnScratch::n_bytes(uint64_t n_embd, uint64_t n_ff, uint64_t n_slots, uint64_t max_jobs) {
+  const uint64_t n_rows = n_padded_rows(n_slots, max_jobs);
+  const uint64_t gathered_now = max_jobs > 1 ? gathered_bytes(n_embd, n_rows) : 0;
+  return HiddenRows::n_bytes(n_rows, n_ff) + gathered_now + n_slots * sizeof(ActivationBlock*) +
+         (max_jobs + 1) * sizeof(uint32_t);
+}
+
+void FfnScratch::reserve(uint64_t n_embd, uint64_t n_ff, uint64_t n_slots, uint64_t max_jobs) {
+  const uint64_t n_rows = n_padded_rows(n_slots, max_jobs);
+  hidden.reserve(n_rows, n_ff);
+  if (max_jobs > 1) gathered = HugeBuffer(gathered_bytes(n_embd, n_rows));
+  blocks.resize(n_slots);
+  first_row.reserve(max_jobs + 1);
+}
+
+void run_ffn_jobs(const FfnArgs& args, FfnScratch& scratch, Workers& workers) {
+  if (args.jobs.empty() || args.input.n_tokens() == 0) return;
+  Runner(args, scratch, workers).run();
+}
+
+}  // namespace hybrid

@@ -1,0 +1,46 @@
+#pragma once
+// The hidden rows between the two halves of a feed-forward net, kept in the form that the down
+// projection takes.
+
+#include <cstdint>
+#include <vector>
+
+#include "numa/huge_buffer.h"
+#include "tensor/matmul_input.h"
+
+namespace hybrid {
+
+class HiddenRows {
+ public:
+  static constexpr uint64_t kCols = 32;  // columns that are stored together
+
+  static uint64_t n_bytes(uint64_t n_rows, uint64_t n_cols);
+  void reserve(uint64_t n_rows, uint64_t n_cols);
+
+  /// From now on n_rows rows of n_cols columns in this form.
+  void set(InputForm form, uint64_t n_rows, uint64_t n_cols);
+
+  InputForm form() const { return form_; }
+  uint64_t n_cols() const { return n_cols_; }
+
+  /// Columns [column, column + n) of a row; column a multiple of 32, n at most 32. Different rows
+  /// and columns may be stored by different threads at a time.
+  void store(uint64_t row, uint64_t column, const float* values, uint64_t n);
+
+  // By form:
+  const float* floats(uint64_t row) const {
+    return reinterpret_cast<const float*>(data_.data()) + row * n_cols_;
+  }
+  const ActivationBlock* const* blocks(uint64_t row) const { return block_rows_.data() + row; }
+  std::byte* tiles(uint64_t row) { return tile_row(data_.data(), n_cols_, row, 0); }
+
+ private:
+  static uint64_t bytes_of(InputForm form, uint64_t n_rows, uint64_t n_cols);
+
+  InputForm form_ = InputForm::floats;
+  uint64_t n_cols_ = 0;
+  HugeBuffer data_;
+  std::vector<const ActivationBlock*> block_rows_;
+};
+
+}  // namespace hybrid

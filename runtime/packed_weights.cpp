@@ -1,0 +1,126 @@
+#include "runtime/packed_weights.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/units.h"
+#include "numa/memory_info.h"
+#include "tensor/mapped_file.h"
+
+namespace hybrid {
+namespace {
+
+bool is_packable(const Weight& w) { return !w.empty() && w.type() != DType::f32; }
+
+void add(std::vector<Weight*>& all, std::initializer_list<Weight*> weights) {
+  for (Weight* w : weights) {
+    if (is_packable(*w)) all.push_back(w);
+  }
+}
+
+/// Panels that one task packs: about 512 KB of the file.
+uint64_t panels_per_task(const Weight& w) {
+  const uint64_t panel = kPanelRows * w.rows.row_bytes();
+  return std::max<uint64_t>(1, (uint64_t{512} << 10) / panel);
+}
+
+/// Panels [begin, end) of a stack of matrices, counted through.
+struct Task {
+  const Weight* weight;
+  uint64_t begin, end;
+};
+
+void pack_one(const Weight& w, uint64_t panel) {
+  const uint64_t matrix = panel / w.n_panels(), first = panel % w.n_panels() * kPanelRows;
+  const std::byte* rows = w.rows.row(matrix * w.n_rows() + first);
+  const uint64_t size = panel_bytes(w.type(), w.n_cols());
+  // Both pointers are ours: Weight only promises others not to write.
+  auto* to = const_cast<std::byte*>(w.panels) + panel * size;
+  const_cast<int8_t*>(w.exponents)[panel] =
+      pack_panel(w.type(), rows, std::min(kPanelRows, w.n_rows() - first), w.n_cols(), to);
+}
+
+void run(const Task& task) {
+  const Weight& w = *task.weight;
+  const auto row_of = [&](uint64_t panel) {
+    return std::min(panel / w.n_panels() * w.n_rows() + panel % w.n_panels() * kPanelRows,
+                    w.rows.n_rows());
+  };
+  const uint64_t first = row_of(task.begin);
+  const TensorView rows = w.rows.rows(first, row_of(task.end) - first);
+  populate_pages(rows.data);
+  for (uint64_t panel = task.begin; panel < task.end; ++panel) pack_one(w, panel);
+  release_pages(rows.data);
+}
+
+std::vector<Task> tasks_of(const std::vector<Weight*>& all) {
+  std::vector<Task> tasks;
+  for (const Weight* w : all) {
+    const uint64_t n = packed_panels(*w), step = panels_per_task(*w);
+    for (uint64_t p = 0; p < n; p += step) tasks.push_back({w, p, std::min(n, p + step)});
+  }
+  return tasks;
+}
+
+}  // namespace
+
+std::vector<Weight*> packable_weights(ModelWeights& weights) {
+  std::vector<Weight*> all;
+  for (LayerWeights& w : weights.layers) {
+    add(all, {&w.q, &w.q_a, &w.q_b, &w.kv_a, &w.attn_output});
+    add(all, {&w.dense.gate, &w.dense.up, &w.dense.down});
+    ExpertWeights& e = w.experts;
+    add(all, {&e.gate, &e.up, &e.down});
+    // The up rows of a merged tensor begin in the middle of a panel otherwise.
+    if (!e.gate_up.empty() && e.gate_up.n_rows() / 2 % kPanelRows == 0) add(all, {&e.gate_up});
+    add(all, {&w.shared.gate, &w.shared.up, &w.shared.down});
+  }
+  add(all, {&weights.output});
+  return all;
+}
+
+void PackedWeights::take(const std::vector<Weight*>& all) {
+  uint64_t bytes = 0, panels = 0;
+  for (const Weight* w : all) {
+    bytes += packed_bytes(*w);
+    panels += packed_panels(*w);
+  }
+  const uint64_t available = available_memory_bytes();
+  if (bytes + panels > available) {
+    fail(
+        "not enough memory: the packed weights need {}, available are {}; with -rtr 0 the program "
+        "runs from the mapped file, slower",
+        format_bytes(bytes + panels), format_bytes(available));
+  }
+  panels_ = HugeBuffer(bytes);
+  exponents_.resize(panels);
+  uint64_t at = 0, panel = 0;
+  for (Weight* w : all) {
+    w->panels = panels_.data() + at;
+    w->exponents = exponents_.data() + panel;
+    at += packed_bytes(*w);
+    panel += packed_panels(*w);
+  }
+}
+
+void PackedWeights::pack(ModelWeights& weights, Workers& workers, const LoadProgress& progress) {
+  const std::vector<Weight*> all = packable_weights(weights);
+  take(all);
+  const std::vector<Task> tasks = tasks_of(all);
+  // In slices of about 128 MB, with a word about progress between them.
+  constexpr uint64_t kTasksPerSlice = 256;
+  uint64_t n_done = 0;
+  for (uint64_t first = 0; first < tasks.size(); first += kTasksPerSlice) {
+    const uint64_t n = std::min<uint64_t>(kTasksPerSlice, tasks.size() - first);
+    workers.parallel_for(n, 1, [&](uint64_t begin, uint64_t end) {
+      for (uint64_t i = begin; i < end; ++i) run(tasks[first + i]);
+    });
+    for (uint64_t i = first; i < first + n; ++i) {
+      n_done += (tasks[i].end - tasks[i].begin) *
+                panel_bytes(tasks[i].weight->type(), tasks[i].weight->n_cols());
+    }
+    if (progress) progress(n_done, panels_.n_bytes());
+  }
+}
+
+}  // namespace hybrid
