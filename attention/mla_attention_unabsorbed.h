@@ -33,9 +33,10 @@ struct MlaUnabsorbedScratch {
   std::vector<RunningSoftmax> softmax;  // [n_heads][n_tokens]
 };
 
-/// args.latent is not used. Parallel over (head, group of queries); threads keep buffers of their
-/// own, about 120 KiB each. Each (token, head) is computed alone and in one order, so neither
-/// threads nor the micro-batch change a bit of it.
+/// args.latent is not used. Parallel over (head, group of queries). Each thread keeps buffers for a
+/// head's projection and for 64 queries and their scores, 1 MiB for DeepSeek's shapes. Each
+/// (token, head) is computed alone and in one order, so neither threads nor the micro-batch change
+/// a bit of it.
 void mla_attention_unabsorbed(const MlaAttentionArgs& args, const MlaUpProjection& up,
                               const KvCache& cache, MlaUnabsorbedScratch& scratch,
                               Workers& workers);
