@@ -7,6 +7,7 @@
 #include "tensor/parallel_matmul.h"
 #include "tensor/rms_norm.h"
 #include "tensor/row_ops.h"
+#include "tensor/simd_level.h"
 #include "tensor/softmax.h"
 
 namespace hybrid {
@@ -80,7 +81,9 @@ void attend(const LayerWeights& w, uint32_t layer, StepContext& step) {
   args.q = act.q.data();
   args.out = act.attention.data();
   args.latent = act.latent.data();
-  if (is_unabsorbed(step.mla, step.n_tokens)) {
+  if (step.n_tokens == 1 && !w.decode.empty() && simd_level() != SimdLevel::scalar) {
+    mla_attention_decode(args, w.decode, step.cache, step.workers);
+  } else if (is_unabsorbed(step.mla, step.n_tokens)) {
     mla_attention_unabsorbed(args, w.kv_up, step.cache, *act.unabsorbed, step.workers);
   } else {
     mla_attention_absorbed(args, w.kv_up, step.cache, step.workers);

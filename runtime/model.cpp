@@ -19,7 +19,7 @@ Model::Model(const std::filesystem::path& path, ExpertGroups groups)
 }
 
 void Model::pack(Workers& workers, const LoadProgress& progress) {
-  packed_.pack(weights_, workers, progress);
+  packed_.pack(config_.mla, weights_, workers, progress);
 }
 
 KvCache Model::make_cache(uint32_t n_ctx, DType type) const {

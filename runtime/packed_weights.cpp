@@ -79,11 +79,16 @@ std::vector<Weight*> packable_weights(ModelWeights& weights) {
   return all;
 }
 
-void PackedWeights::take(const std::vector<Weight*>& all) {
+void PackedWeights::take(const MlaShape& mla, ModelWeights& weights,
+                         const std::vector<Weight*>& all) {
   uint64_t bytes = 0, panels = 0;
   for (const Weight* w : all) {
     bytes += packed_bytes(*w);
     panels += packed_panels(*w);
+  }
+  for (const LayerWeights& w : weights.layers) {
+    bytes += mla_decode_bytes(mla, w.kv_up);
+    panels += mla_decode_panels(mla, w.kv_up);
   }
   const uint64_t available = available_memory_bytes();
   if (bytes + panels > available) {
@@ -101,11 +106,25 @@ void PackedWeights::take(const std::vector<Weight*>& all) {
     at += packed_bytes(*w);
     panel += packed_panels(*w);
   }
+  for (LayerWeights& w : weights.layers) {
+    if (mla_decode_bytes(mla, w.kv_up) == 0) continue;
+    w.decode = place_mla_decode(mla, w.kv_up, panels_.data() + at, exponents_.data() + panel);
+    at += mla_decode_bytes(mla, w.kv_up);
+    panel += mla_decode_panels(mla, w.kv_up);
+  }
 }
 
-void PackedWeights::pack(ModelWeights& weights, Workers& workers, const LoadProgress& progress) {
+void PackedWeights::pack(const MlaShape& mla, ModelWeights& weights, Workers& workers,
+                         const LoadProgress& progress) {
   const std::vector<Weight*> all = packable_weights(weights);
-  take(all);
+  take(mla, weights, all);
+  workers.parallel_for(weights.layers.size() * mla.n_heads, 1, [&](uint64_t begin, uint64_t end) {
+    for (uint64_t i = begin; i < end; ++i) {
+      const LayerWeights& w = weights.layers[i / mla.n_heads];
+      if (w.decode.empty()) continue;
+      make_mla_decode_head(mla, w.kv_up, static_cast<uint32_t>(i % mla.n_heads), w.decode);
+    }
+  });
   const std::vector<Task> tasks = tasks_of(all);
   // In slices of about 128 MB, with a word about progress between them.
   constexpr uint64_t kTasksPerSlice = 256;
@@ -119,8 +138,9 @@ void PackedWeights::pack(ModelWeights& weights, Workers& workers, const LoadProg
       n_done += (tasks[i].end - tasks[i].begin) *
                 panel_bytes(tasks[i].weight->type(), tasks[i].weight->n_cols());
     }
-    if (progress) progress(n_done, panels_.n_bytes());
+    if (progress) progress(std::min(n_done, panels_.n_bytes() - 1), panels_.n_bytes());
   }
+  if (progress) progress(panels_.n_bytes(), panels_.n_bytes());
 }
 
 }  // namespace hybrid

@@ -25,10 +25,11 @@ class PackedWeights {
   /// Packs on all workers, straight from the mapped file into memory of its own, and makes the
   /// weights point to it. The pages of the file are given back as they are done with. Throws Error
   /// with the figures where the machine has not enough memory.
-  void pack(ModelWeights& weights, Workers& workers, const LoadProgress& progress);
+  void pack(const MlaShape& mla, ModelWeights& weights, Workers& workers,
+            const LoadProgress& progress);
 
  private:
-  void take(const std::vector<Weight*>& all);
+  void take(const MlaShape& mla, ModelWeights& weights, const std::vector<Weight*>& all);
 
   HugeBuffer panels_;
   std::vector<int8_t> exponents_;

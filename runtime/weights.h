@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "attention/mla_decode.h"
 #include "runtime/model_config.h"
 
 namespace hybrid {
@@ -24,6 +25,7 @@ struct LayerWeights {
   Weight kv_a;                   // {n_embd, kv_lora + qk_rope}
   std::vector<float> kv_a_norm;  // [kv_lora]
   MlaUpProjection kv_up;
+  MlaDecodeWeights decode;         // made from kv_up by the loader; may be empty
   Weight attn_output;              // {n_heads * v_dim, n_embd}
   std::vector<float> ffn_norm;     // [n_embd]
   FfnWeights dense;                // leading dense layers

@@ -38,29 +38,37 @@ constexpr uint64_t kTilesAtOnce = 3;
 
 }  // namespace
 
+void multiply_panels(const PanelMatrix& w, const ActivationBlock* const* rows, uint64_t n_tokens,
+                     float* y, uint64_t y_stride) {
+  const Int8Kernels kernels = int8_kernels(w.type);
+  for (uint64_t t = 0; t < n_tokens; t += kInt8Tokens) {
+    const uint64_t n = std::min(kInt8Tokens, n_tokens - t);
+    const Int8Product product{w, rows + t, n, y + t * y_stride, y_stride};
+    (n == 1 ? kernels.one_token : kernels.many_tokens)(product, 0, w.n_panels());
+  }
+}
+
+void multiply_panels(const PanelMatrix& w, const float* x, uint64_t n_tokens, float* y,
+                     uint64_t y_stride) {
+  const FloatProductFn kernel = with_simd_level([&]<SimdLevel L>() -> FloatProductFn {
+    if constexpr (L != SimdLevel::scalar) return float_product_at<L>(w.type);
+    return nullptr;
+  });
+  HYBRID_CHECK(kernel != nullptr);
+  kernel({w, x, w.n_cols, n_tokens, y, y_stride}, 0, w.n_panels());
+}
+
 void multiply_bytes(const Weight& w, const ActivationBlock* const* rows, uint64_t n_tokens,
                     float* y, uint64_t y_stride, uint64_t begin, uint64_t end) {
-  const Int8Kernels kernels = int8_kernels(w.type());
   for_panels(w, begin, end, [&](const PanelMatrix& panels, uint64_t first) {
-    float* to = y + (first - begin) * kPanelRows;
-    for (uint64_t t = 0; t < n_tokens; t += kInt8Tokens) {
-      const uint64_t n = std::min(kInt8Tokens, n_tokens - t);
-      const Int8Product product{panels, rows + t, n, to + t * y_stride, y_stride};
-      (n == 1 ? kernels.one_token : kernels.many_tokens)(product, 0, panels.n_panels());
-    }
+    multiply_panels(panels, rows, n_tokens, y + (first - begin) * kPanelRows, y_stride);
   });
 }
 
 void multiply_floats(const Weight& w, const float* x, uint64_t n_tokens, float* y,
                      uint64_t y_stride, uint64_t begin, uint64_t end) {
-  const FloatProductFn kernel = with_simd_level([&]<SimdLevel L>() -> FloatProductFn {
-    if constexpr (L != SimdLevel::scalar) return float_product_at<L>(w.type());
-    return nullptr;
-  });
-  HYBRID_CHECK(kernel != nullptr);
   for_panels(w, begin, end, [&](const PanelMatrix& panels, uint64_t first) {
-    float* to = y + (first - begin) * kPanelRows;
-    kernel({panels, x, w.n_cols(), n_tokens, to, y_stride}, 0, panels.n_panels());
+    multiply_panels(panels, x, n_tokens, y + (first - begin) * kPanelRows, y_stride);
   });
 }
 

@@ -19,6 +19,12 @@ void multiply_bytes(const Weight& w, const ActivationBlock* const* rows, uint64_
 void multiply_floats(const Weight& w, const float* x, uint64_t n_tokens, float* y,
                      uint64_t y_stride, uint64_t begin, uint64_t end);
 
+// The same with all panels of a matrix that is packed; y[t * y_stride + r].
+void multiply_panels(const PanelMatrix& w, const ActivationBlock* const* rows, uint64_t n_tokens,
+                     float* y, uint64_t y_stride);
+void multiply_panels(const PanelMatrix& w, const float* x, uint64_t n_tokens, float* y,
+                     uint64_t y_stride);
+
 /// Every type but F32, at the amx level. Pairs of panels as Bf16Product has them, `second` empty or
 /// of the same type and shape as `first`. done() may be called in any order of pairs and tiles.
 void multiply_tiles(const Weight& first, const Weight& second, const std::byte* tiles,
