@@ -5,6 +5,8 @@
 #include <limits>
 #include <string>
 
+#include "numa/cgroup.h"
+
 namespace hybrid {
 namespace {
 
@@ -29,12 +31,9 @@ uint64_t number_in(const std::string& file) {
 
 /// Page cache counts as used in a cgroup, too, though it gives way: what is "inactive" is free.
 uint64_t cgroup_available_bytes() {
-  std::ifstream in("/proc/self/cgroup");
-  std::string line, folder;
-  while (std::getline(in, line)) {
-    if (line.starts_with("0::")) folder = "/sys/fs/cgroup" + line.substr(3);
-  }
-  if (folder.empty()) return kUnknown;
+  const std::string group = own_cgroup();
+  if (group.empty()) return kUnknown;
+  const std::string folder = kCgroupMount + group;
   const uint64_t limit = number_in(folder + "/memory.max");
   const uint64_t used = number_in(folder + "/memory.current");
   if (limit == kUnknown || used == kUnknown) return kUnknown;

@@ -1,68 +1,210 @@
 #include "numa/workers.h"
 
-#include <tbb/blocked_range.h>
+#include <fmt/format.h>
 #include <tbb/global_control.h>
-#include <tbb/parallel_for.h>
 #include <tbb/task_arena.h>
 
 #include <algorithm>
+#include <atomic>
 #include <mutex>
+#include <optional>
 
 #include "base/error.h"
+#include "numa/backoff.h"
+#include "numa/cgroup.h"
+#include "numa/cpu_set.h"
+#include "numa/team.h"
 
 namespace hybrid {
 
 namespace {
 
-/// TBB offers no more threads than the processors it sees unless told so; -t may ask for more. Of
-/// several limits the smallest holds, so there is one for the process, and it only grows.
-void allow_threads(size_t n_threads) {
-  static std::mutex mutex;
-  static std::unique_ptr<tbb::global_control> limit;
-  constexpr auto kParameter = tbb::global_control::max_allowed_parallelism;
-  const std::lock_guard lock(mutex);
-  if (n_threads <= tbb::global_control::active_value(kParameter)) return;
-  limit.reset();
-  limit = std::make_unique<tbb::global_control>(kParameter, n_threads);
-}
+constexpr std::chrono::milliseconds kFormLimit{200};
+constexpr WaitPolicy kWaitOwnCpu{std::chrono::microseconds(20), std::chrono::microseconds(1500)};
+// With more threads than processors the one waited for may need this very processor.
+constexpr WaitPolicy kWaitShared{std::chrono::microseconds(0), std::chrono::microseconds(100)};
+
+/// TBB threads that living teams hold or are about to.
+class ThreadAllowance {
+ public:
+  explicit ThreadAllowance(int n) : n_(n) {
+    const std::lock_guard lock(mutex_);
+    n_held_ += n;
+    raise_limit(static_cast<size_t>(1 + n_held_));
+  }
+  ~ThreadAllowance() {
+    const std::lock_guard lock(mutex_);
+    n_held_ -= n_;
+  }
+  ThreadAllowance(const ThreadAllowance&) = delete;
+  ThreadAllowance& operator=(const ThreadAllowance&) = delete;
+
+ private:
+  /// TBB offers no more threads than the processors it sees unless told so, and a team never gives
+  /// its threads to another. Of several limits the smallest holds, so there is one for the process,
+  /// and it only grows. It counts one thread that is not TBB's own.
+  static void raise_limit(size_t n_threads) {
+    static std::unique_ptr<tbb::global_control> limit;
+    constexpr auto kParameter = tbb::global_control::max_allowed_parallelism;
+    if (n_threads <= tbb::global_control::active_value(kParameter)) return;
+    limit = std::make_unique<tbb::global_control>(kParameter, n_threads);
+  }
+
+  static inline std::mutex mutex_;
+  static inline int n_held_ = 0;
+  int n_;
+};
+
+/// What a TBB thread does to become a member. Owns a part of the team, since it may run late.
+/// libtbb is not built for ThreadSanitizer, which so would see no order between the thread that
+/// makes a task and the one that runs it: a store and a load of our own give it one.
+class ServeTask {
+ public:
+  explicit ServeTask(const std::shared_ptr<Team>& team) {
+    team_.store(new std::shared_ptr<Team>(team), std::memory_order_release);
+  }
+  ServeTask(ServeTask&& other) noexcept {
+    team_.store(other.take().release(), std::memory_order_release);
+  }
+  ~ServeTask() { take(); }
+  void operator()() const { (*take())->serve(); }
+
+ private:
+  std::unique_ptr<std::shared_ptr<Team>> take() const {
+    std::unique_ptr<std::shared_ptr<Team>> team(team_.load(std::memory_order_acquire));
+    team_.store(nullptr, std::memory_order_relaxed);
+    return team;
+  }
+
+  mutable std::atomic<std::shared_ptr<Team>*> team_{nullptr};  // null once run or moved from
+};
+
+/// Around every region: refuses one inside another, and two at a time.
+class RegionScope {
+ public:
+  /// is_busy: of the team; null for one thread, who shares nothing.
+  explicit RegionScope(std::atomic<bool>* is_busy) : is_busy_(is_busy) {
+    if (is_busy == nullptr) return;
+    const bool is_used_by_another_thread = is_busy->exchange(true, std::memory_order_acquire);
+    HYBRID_CHECK(!is_used_by_another_thread);
+  }
+  ~RegionScope() {
+    if (is_busy_ != nullptr) is_busy_->store(false, std::memory_order_release);
+  }
+  RegionScope(const RegionScope&) = delete;
+  RegionScope& operator=(const RegionScope&) = delete;
+
+ private:
+  const InsideRegion inside_;
+  std::atomic<bool>* is_busy_;
+};
 
 }  // namespace
 
-struct Workers::Arena {
-  explicit Arena(int n_threads) : arena((allow_threads(n_threads), n_threads)) {}
-  tbb::task_arena arena;
+struct Workers::Impl {
+  explicit Impl(int n_threads) : n_threads(n_threads) {}
+  Impl(int n_threads, const AllowedCpus& cpus);
+  ~Impl() {
+    if (team != nullptr) team->end();
+  }
+  void form();
+  RegionScope enter() { return RegionScope(team == nullptr ? nullptr : &is_busy); }
+  void run(int n_wanted, Team::StandIn stand_in, FunctionRef<void(TeamMember& member)> body);
+
+  int n_threads;
+  std::string pin_text = "not pinned: one thread";
+  std::shared_ptr<Team> team;  // null for one thread
+  std::atomic<bool> is_busy{false};
+  std::optional<ThreadAllowance> allowance;  // these two from the first region on
+  std::optional<tbb::task_arena> arena;
 };
 
-Workers::Workers(int n_threads) : n_threads_(n_threads) {
+Workers::Impl::Impl(int n_threads, const AllowedCpus& cpus) : n_threads(n_threads) {
+  PinPlan plan = plan_pins(cpus, n_threads);
+  pin_text = std::move(plan.text);
+  const int n_cpus = within_quota(cpus.n_cpus(), cpu_quota(kCgroupMount, own_cgroup()));
+  team =
+      std::make_shared<Team>(std::move(plan.cpus), n_threads > n_cpus ? kWaitShared : kWaitOwnCpu);
+}
+
+void Workers::Impl::form() {
+  allowance.emplace(n_threads - 1);
+  arena.emplace(n_threads, 1);  // the one slot is the caller's, who never comes in
+  for (int i = 1; i < n_threads; ++i) arena->enqueue(ServeTask(team));
+  team->await_members(kFormLimit);
+}
+
+void Workers::Impl::run(int n_wanted, Team::StandIn stand_in,
+                        FunctionRef<void(TeamMember& member)> body) {
+  const RegionScope scope = enter();
+  if (team == nullptr) {
+    TeamMember alone(nullptr, 0, 1, 1);
+    return body(alone);
+  }
+  if (!arena) form();
+  team->run_region(n_wanted, stand_in, body);
+}
+
+Workers::Workers(int n_threads) {
   HYBRID_CHECK(n_threads >= 1);
-  if (n_threads > 1) arena_ = std::make_unique<Arena>(n_threads);
+  impl_ = n_threads == 1 ? std::make_unique<Impl>(1)
+                         : std::make_unique<Impl>(n_threads, allowed_cpus());
 }
 
 Workers::~Workers() = default;
 
-void Workers::parallel_for(uint64_t n, uint64_t grain,
-                           const std::function<void(uint64_t begin, uint64_t end)>& body) {
-  if (n == 0) return;
-  grain = std::max<uint64_t>(1, grain);
-  if (arena_ == nullptr || n <= grain) return body(0, n);
-  arena_->arena.execute([&] {
-    tbb::parallel_for(
-        tbb::blocked_range<uint64_t>(0, n, grain),
-        [&](const tbb::blocked_range<uint64_t>& range) { body(range.begin(), range.end()); });
-  });
-}
+int Workers::n_threads() const { return impl_->n_threads; }
 
-void Workers::parallel_ranges(
-    uint64_t n, uint64_t multiple,
-    const std::function<void(uint64_t begin, uint64_t end, int index)>& body) {
-  const uint64_t units = (n + multiple - 1) / multiple;
-  parallel_for(static_cast<uint64_t>(n_threads_), 1, [&](uint64_t b, uint64_t e) {
-    for (uint64_t i = b; i < e; ++i) {
-      const uint64_t begin = units * i / n_threads_ * multiple;
-      const uint64_t end = std::min(n, units * (i + 1) / n_threads_ * multiple);
-      if (begin < end) body(begin, end, static_cast<int>(i));
+void Workers::parallel_for(uint64_t n, uint64_t grain,
+                           FunctionRef<void(uint64_t begin, uint64_t end)> body) {
+  grain = std::max<uint64_t>(1, grain);
+  if (impl_->n_threads == 1 || n <= grain) {
+    const RegionScope scope = impl_->enter();
+    if (n > 0) body(0, n);
+    return;
+  }
+  const uint64_t n_chunks = n / grain + (n % grain != 0 ? 1 : 0);
+  const auto n_wanted = std::min(n_chunks, static_cast<uint64_t>(impl_->n_threads));
+  std::atomic<uint64_t> next{0};
+  impl_->run(static_cast<int>(n_wanted), Team::StandIn::yes, [&](TeamMember&) {
+    try {
+      for (uint64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < n_chunks;) {
+        body(i * grain, std::min(n, i * grain + grain));
+      }
+    } catch (...) {
+      next.store(n_chunks, std::memory_order_relaxed);  // nobody needs the rest
+      throw;
     }
   });
 }
 
+void Workers::parallel_ranges(uint64_t n, uint64_t multiple, RangeBody body) {
+  impl_->run(impl_->n_threads, Team::StandIn::yes,
+             [=](TeamMember& member) { member.ranges(n, multiple, body); });
+}
+
+void Workers::run(FunctionRef<void(TeamMember& member)> body) {
+  impl_->run(impl_->n_threads, Team::StandIn::no, body);
+}
+
+std::string Workers::placement() const {
+  if (!impl_->arena || impl_->team->n_present() == impl_->n_threads) return impl_->pin_text;
+  return fmt::format("{}; only {} of {} threads came", impl_->pin_text, impl_->team->n_present(),
+                     impl_->n_threads);
+}
+
 }  // namespace hybrid
+
+#if defined(__SANITIZE_THREAD__)
+#define HYBRID_THREAD_SANITIZER
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define HYBRID_THREAD_SANITIZER
+#endif
+#endif
+#ifdef HYBRID_THREAD_SANITIZER
+/// libtbb gives the memory of a task that has run to the next one, and orders that out of
+/// ThreadSanitizer's sight. Only stacks of the enqueueing side are left out, as tasks are made
+/// there.
+extern "C" const char* __tsan_default_suppressions() { return "race:enqueue_impl\n"; }
+#endif

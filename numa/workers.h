@@ -1,36 +1,69 @@
 #pragma once
-// The threads that compute. A region of work is a range of independent items; how it is split never
-// changes a result, because no item's arithmetic depends on another item.
+// The threads that compute. A region of work is a range of independent items; how it is split, and
+// how many threads came, never changes a result, because no item's arithmetic depends on another
+// item.
+//
+// The threads are a team that stays together: oneTBB workers that entered one long task each, the
+// caller's thread being member 0. It forms in the first region and waits for the next one spinning,
+// then yielding, and after 1.5 ms asleep; an idle team costs nothing. A region of two threads costs
+// 0.4 to 0.8 us while they spin or yield and 20 to 50 us when they sleep (docs/measurements.md).
+//
+// TBB promises no thread. The first region waits 200 ms for all of them; after that, regions run
+// with those present and whoever comes late is in the next one.
+//
+// More threads than processors work, and are no gain: waits then yield from the start and sleep
+// after 0.1 ms, or each would last until the scheduler takes the processor away, milliseconds.
 
 #include <cstdint>
-#include <functional>
 #include <memory>
+#include <string>
+
+#include "base/function_ref.h"
+#include "numa/team_member.h"
 
 namespace hybrid {
 
 class Workers {
  public:
-  /// n_threads >= 1, the caller's thread among them.
+  /// n_threads in [1, 65535], the caller's thread among them. With 1 the bodies are simply called.
   explicit Workers(int n_threads);
+  /// Sends the team away. Not inside a region.
   ~Workers();
   Workers(const Workers&) = delete;
   Workers& operator=(const Workers&) = delete;
 
-  int n_threads() const { return n_threads_; }
+  int n_threads() const;
 
-  /// Calls body(begin, end) on disjoint ranges that cover [0, n), about `grain` items long, and
-  /// returns when all are done. Not to be nested.
+  // The three calls below return when all is done. An exception that a body throws comes out then,
+  // the first where there are several, and the team stays good. Throws Error when called inside a
+  // body, of this team or another, and when called while another thread is in one of them.
+
+  /// Calls body(begin, end) on disjoint ranges that cover [0, n), `grain` items long but for the
+  /// last; where one thread does it all, on longer ones. Each goes to whoever is free, so this is
+  /// for uneven work.
   void parallel_for(uint64_t n, uint64_t grain,
-                    const std::function<void(uint64_t begin, uint64_t end)>& body);
+                    FunctionRef<void(uint64_t begin, uint64_t end)> body);
 
-  void parallel_ranges(
-      uint64_t n, uint64_t multiple,
-      const std::function<void(uint64_t begin, uint64_t end, int index)>& body);
+  /// Calls body(begin, end, index) once for every index in [0, n_threads) whose share of [0, n) is
+  /// not empty. The share is split_range(n, multiple, index, n_threads), so the same index has the
+  /// same items each time: for even work, and for data that should stay near a thread. Share i is
+  /// done by member i; only where that has not come, or has not begun when the caller is done with
+  /// share 0, by another. multiple >= 1.
+  void parallel_ranges(uint64_t n, uint64_t multiple, RangeBody body);
+
+  /// Calls body(member) once on every member, all at the same time: for several phases in one
+  /// region, with TeamMember::barrier() between them and TeamMember::ranges() to split each. Waits
+  /// for every member to begin, so where one is asleep or has lost its processor this is slower
+  /// than the two above.
+  void run(FunctionRef<void(TeamMember& member)> body);
+
+  /// Whether the threads are pinned, and why or where; that not all came, if so. For a person. Not
+  /// while another thread is in a region.
+  std::string placement() const;
 
  private:
-  struct Arena;
-  int n_threads_;
-  std::unique_ptr<Arena> arena_;
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace hybrid
