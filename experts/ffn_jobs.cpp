@@ -171,6 +171,7 @@ class Runner {
     if (pair && out_form_ == InputForm::tiles) return gated_tiles(rows);
 #endif
     static_cast<void>(pair);
+    if (job.n_slots == 1) return gated_single(rows);
     for (uint64_t row = rows.begin; row < rows.end; row += kUnitRows) {
       gated_unit({job, rows.index, row, std::min(rows.end, row + kUnitRows)});
     }
@@ -193,6 +194,24 @@ class Runner {
   }
 #endif
 
+  /// One token: as many rows of gate, and then of up, as keep reading along memory worth while.
+  void gated_single(const JobRows& rows) {
+    constexpr uint64_t kRows = 256;
+    alignas(64) float gate[kRows], up[kRows];
+    const RowOps ops = row_ops();
+    for (uint64_t row = rows.begin; row < rows.end; row += kRows) {
+      const JobRows part{rows.job, rows.index, row, std::min(rows.end, row + kRows)};
+      const uint64_t n = part.end - part.begin;
+      unit_product(rows.job.gate, in_form_, part, 0, 1, gate);
+      unit_product(rows.job.up, up_form_, part, 0, 1, up);
+      ops.silu_mul(gate, up, n);
+      for (uint64_t i = 0; i < n; i += HiddenRows::kCols) {
+        s_.hidden.store(s_.first_row[rows.index], row + i, gate + i,
+                        std::min(HiddenRows::kCols, n - i));
+      }
+    }
+  }
+
   /// One unit by way of floats, a few tokens at a time.
   void gated_unit(const JobRows& rows) {
     constexpr uint64_t kTokens = 48;
@@ -210,7 +229,7 @@ class Runner {
     }
   }
 
-  /// y[i][r] = rows of one unit times the inputs of slots [slot, slot + n) of the job.
+  /// y[i][r] = rows of one unit (of any length for a single slot) times the inputs of slots [slot, slot + n) of the job.
   void unit_product(const Weight& w, InputForm form, const JobRows& rows, uint64_t slot, uint64_t n,
                     float* y) {
     const uint64_t begin = rows.first_panel(), end = rows.end_panel();
@@ -224,10 +243,10 @@ class Runner {
       const std::byte* tiles = input_tiles(rows.index) + tiles_bytes(slot, n_embd_);
       const auto store = [&](const Bf16Product::Sums& s) {
         Bf16Product::Sums at = s;
-        at.pair = 0;
+        at.pair -= begin / 2;
         store_sums(at, n, rows.end - rows.begin, y, kUnitRows);
       };
-      multiply_tiles(w, {}, tiles, (n + kTileTokens - 1) / kTileTokens, begin / 2, begin / 2 + 1,
+      multiply_tiles(w, {}, tiles, (n + kTileTokens - 1) / kTileTokens, begin / 2, (end + 1) / 2,
                      store);
 #endif
     }

@@ -26,12 +26,17 @@ void matmul_floats(const Weight& w, MatmulInput& in, float* y, Workers& workers)
 }
 
 void matmul_bytes(const Weight& w, MatmulInput& in, float* y, Workers& workers) {
-  const uint64_t grain = in.n_tokens() == 1 ? 2 : kRowsPerTask / kPanelRows;
   const auto body = [&](uint64_t begin, uint64_t end) {
     multiply_bytes(w, in.block_rows(), in.n_tokens(), y + begin * kPanelRows, w.n_rows(), begin,
                    end);
   };
-  workers.parallel_for(w.n_panels(), grain, body);
+  if (in.n_tokens() == 1) {
+    // Long runs of memory for each thread, all of the same length: nothing here is uneven.
+    workers.parallel_ranges(w.n_panels(), 1,
+                            [&](uint64_t begin, uint64_t end, int) { body(begin, end); });
+  } else {
+    workers.parallel_for(w.n_panels(), kRowsPerTask / kPanelRows, body);
+  }
 }
 
 void matmul_tiles(const Weight& w, MatmulInput& in, float* y, Workers& workers) {
