@@ -71,10 +71,11 @@ void project_values(const PanelMatrix& v, const float* latent, float* out) {
     return multiply_panels(v, latent, 1, out, v.n_rows);
   }
   thread_local std::vector<ActivationBlock> blocks;
-  blocks.resize(n_activation_blocks(v.n_cols));
-  quantize_row(latent, v.n_cols, blocks.data());
-  const ActivationBlock* row = blocks.data();
-  multiply_panels(v, &row, 1, out, v.n_rows);
+  const uint64_t n = n_activation_blocks(v.n_cols);
+  blocks.resize(2 * n);
+  quantize_row(latent, v.n_cols, blocks.data(), blocks.data() + n);
+  const ActivationBlock* parts[] = {blocks.data(), blocks.data() + n};
+  multiply_panels(v, {parts, 2, 1}, out, v.n_rows);
 }
 
 }  // namespace

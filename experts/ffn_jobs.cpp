@@ -45,6 +45,9 @@ class Runner {
         in_form_(input_form(first_.gate.type(), n_tokens_)),
         up_form_(input_form(first_.up.type(), n_tokens_)),
         out_form_(input_form(first_.down.type(), n_tokens_)) {
+    // The net's own input is rounded normally; what it costs to round the hidden rows finely is a
+    // third of a net, and they are where most of the error comes from.
+    HYBRID_CHECK(args.input.precision() == Precision::normal);
     HYBRID_CHECK(n_embd_ == args.input.n_cols() && first_.up.n_rows() == n_ff_);
     HYBRID_CHECK(first_.down.n_cols() == n_ff_ && first_.down.n_rows() == n_embd_);
   }
@@ -76,14 +79,14 @@ class Runner {
       if (with_tiles()) row = round_up(row, kTileTokens);
     }
     s_.first_row.back() = static_cast<uint32_t>(row);
-    s_.hidden.set(out_form_, row, n_ff_);
+    s_.hidden.set(out_form_, Precision::fine, row, n_ff_);
   }
 
   /// Brings the input rows of each job together.
   void gather() {
     if (has(InputForm::bytes)) {
       if (s_.blocks.size() < n_slots()) s_.blocks.resize(n_slots());
-      for (uint64_t i = 0; i < n_slots(); ++i) s_.blocks[i] = args_.input.blocks(token_of(i));
+      for (uint64_t i = 0; i < n_slots(); ++i) s_.blocks[i] = args_.input.byte_rows().rows[token_of(i)];
     }
     if (args_.slot_tokens.empty()) return;
     if (has(InputForm::floats) && has(InputForm::tiles)) {
@@ -119,9 +122,10 @@ class Runner {
   }
 
   void copy_tile_row(uint64_t token, uint64_t row) {
+    auto* input = const_cast<std::byte*>(args_.input.tile_rows().tiles);  // only read
     for (uint64_t g = 0; g < n_tile_groups(n_embd_); ++g) {
       std::memcpy(tile_row(s_.gathered.data(), n_embd_, row, g),
-                  tile_row(args_.input.tiles(), n_embd_, token, g), 64);
+                  tile_row(input, n_embd_, token, g), 64);
     }
   }
 
@@ -133,9 +137,10 @@ class Runner {
     if (args_.slot_tokens.empty()) return args_.input.x() + job.first_slot * n_embd_;
     return reinterpret_cast<const float*>(s_.gathered.data()) + job.first_slot * n_embd_;
   }
-  const std::byte* input_tiles(uint64_t index) {
-    std::byte* tiles = args_.slot_tokens.empty() ? args_.input.tiles() : s_.gathered.data();
-    return tile_row(tiles, n_embd_, s_.first_row[index], 0);
+  TileRows input_tiles(uint64_t index) const {
+    const bool in_order = args_.slot_tokens.empty();
+    const TileRows all{in_order ? args_.input.tile_rows().tiles : s_.gathered.data(), nullptr, 0};
+    return all.part(s_.first_row[index] / kTileTokens, n_tiles(args_.jobs[index]), n_embd_);
   }
   static uint64_t n_tiles(const FfnJob& job) { return (job.n_slots + kTileTokens - 1) / kTileTokens; }
 
@@ -180,17 +185,19 @@ class Runner {
 #if defined(__x86_64__)
   void gated_tiles(const JobRows& rows) {
     std::byte* hidden = s_.hidden.tiles(s_.first_row[rows.index]);
+    std::byte* rest = s_.hidden.rest(s_.first_row[rows.index]);
     // The last 16 columns of an odd number of panels.
     if (rows.end == n_ff_ && (n_ff_ - 1) % kTileCols < kPanelRows) {
       for (uint64_t t = 0; t < n_tiles(rows.job) * kTileTokens; ++t) {
         std::memset(tile_row(hidden, n_ff_, t, n_ff_ / kTileCols), 0, 64);
+        std::memset(tile_row(rest, n_ff_, t, n_ff_ / kTileCols), 0, 64);
       }
     }
     const auto store = [&](const Bf16Product::Sums& sums) {
-      store_gated_tiles(sums, n_ff_, hidden);
+      store_gated_tiles(sums, n_ff_, hidden, rest);
     };
-    multiply_tiles(rows.job.gate, rows.job.up, input_tiles(rows.index), n_tiles(rows.job),
-                   rows.first_panel(), rows.end_panel(), store);
+    multiply_tiles(rows.job.gate, rows.job.up, input_tiles(rows.index), rows.first_panel(),
+                   rows.end_panel(), store);
   }
 #endif
 
@@ -234,20 +241,21 @@ class Runner {
                     float* y) {
     const uint64_t begin = rows.first_panel(), end = rows.end_panel();
     if (form == InputForm::bytes) {
-      multiply_bytes(w, s_.blocks.data() + rows.job.first_slot + slot, n, y, kUnitRows, begin, end);
+      const ByteRows x{s_.blocks.data() + rows.job.first_slot + slot, 1, n};
+      multiply_bytes(w, x, y, kUnitRows, begin, end);
     } else if (form == InputForm::floats) {
       const float* x = input_floats(rows.job) + slot * n_embd_;
       float_rows(w, x, n, rows.begin, rows.end, y, kUnitRows);
     } else {
 #if defined(__x86_64__)
-      const std::byte* tiles = input_tiles(rows.index) + tiles_bytes(slot, n_embd_);
+      const TileRows x = input_tiles(rows.index)
+                             .part(slot / kTileTokens, (n + kTileTokens - 1) / kTileTokens, n_embd_);
       const auto store = [&](const Bf16Product::Sums& s) {
         Bf16Product::Sums at = s;
         at.pair -= begin / 2;
         store_sums(at, n, rows.end - rows.begin, y, kUnitRows);
       };
-      multiply_tiles(w, {}, tiles, (n + kTileTokens - 1) / kTileTokens, begin / 2, (end + 1) / 2,
-                     store);
+      multiply_tiles(w, {}, x, begin / 2, (end + 1) / 2, store);
 #endif
     }
   }
@@ -270,7 +278,7 @@ class Runner {
     const uint64_t first_row = s_.first_row[rows.index];
     float* out = args_.out + job.first_slot * n_embd_;
     if (out_form_ == InputForm::bytes) {
-      multiply_bytes(job.down, s_.hidden.blocks(first_row), job.n_slots, out + rows.begin, n_embd_,
+      multiply_bytes(job.down, s_.hidden.blocks(first_row, job.n_slots), out + rows.begin, n_embd_,
                      rows.first_panel(), rows.end_panel());
     } else if (out_form_ == InputForm::floats) {
       float_rows(job.down, s_.hidden.floats(first_row), job.n_slots, rows.begin, rows.end,
@@ -280,8 +288,8 @@ class Runner {
       const auto store = [&](const Bf16Product::Sums& sums) {
         store_sums(sums, job.n_slots, n_embd_, out, n_embd_);
       };
-      multiply_tiles(job.down, {}, s_.hidden.tiles(first_row), n_tiles(job), rows.begin / kUnitRows,
-                     n_units(rows.end), store);
+      const TileRows x{s_.hidden.tiles(first_row), s_.hidden.rest(first_row), n_tiles(job)};
+      multiply_tiles(job.down, {}, x, rows.begin / kUnitRows, n_units(rows.end), store);
 #endif
     }
   }

@@ -3,41 +3,49 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "tensor/simd_level.h"
 
 namespace hybrid {
 
-uint64_t HiddenRows::bytes_of(InputForm form, uint64_t n_rows, uint64_t n_cols) {
+uint64_t HiddenRows::bytes_of(InputForm form, Precision precision, uint64_t n_rows,
+                              uint64_t n_cols) {
+  const auto n = static_cast<uint64_t>(n_parts(precision));
   switch (form) {
     case InputForm::bytes:
-      return n_rows * block_row_bytes(n_cols);
+      return n * n_rows * block_row_bytes(n_cols);
     case InputForm::tiles:
-      return tiles_bytes(n_rows, n_cols);
+      return n * tiles_bytes(n_rows, n_cols);
     default:
       return n_rows * n_cols * sizeof(float);
   }
 }
 
 uint64_t HiddenRows::n_bytes(uint64_t n_rows, uint64_t n_cols) {
-  return bytes_of(InputForm::floats, n_rows, n_cols) + n_rows * sizeof(ActivationBlock*);
+  uint64_t n = 0;
+  for (const InputForm form : {InputForm::bytes, InputForm::tiles, InputForm::floats}) {
+    n = std::max(n, bytes_of(form, Precision::fine, n_rows, n_cols));
+  }
+  return n + 2 * n_rows * sizeof(ActivationBlock*);
 }
 
 void HiddenRows::reserve(uint64_t n_rows, uint64_t n_cols) {
-  // Floats are the largest form: what is not written costs no memory.
-  data_ = HugeBuffer(bytes_of(InputForm::floats, n_rows, n_cols));
-  block_rows_.resize(n_rows);
+  // Of the largest form: what is not written costs no memory.
+  data_ = HugeBuffer(n_bytes(n_rows, n_cols));
+  block_rows_.resize(2 * n_rows);
 }
 
-void HiddenRows::set(InputForm form, uint64_t n_rows, uint64_t n_cols) {
+void HiddenRows::set(InputForm form, Precision precision, uint64_t n_rows, uint64_t n_cols) {
   form_ = form;
+  precision_ = precision;
+  n_rows_ = n_rows;
   n_cols_ = n_cols;
-  const uint64_t n = bytes_of(form, n_rows, n_cols);
+  const uint64_t n = bytes_of(form, precision, n_rows, n_cols);
   if (data_.n_bytes() < n) data_ = HugeBuffer(n);
   if (form != InputForm::bytes) return;
-  if (block_rows_.size() < n_rows) block_rows_.resize(n_rows);
-  for (uint64_t row = 0; row < n_rows; ++row) {
-    block_rows_[row] = reinterpret_cast<const ActivationBlock*>(data_.data() +
-                                                                row * block_row_bytes(n_cols));
+  const uint64_t n_blocks = n_rows * static_cast<uint64_t>(n_parts(precision));
+  if (block_rows_.size() < n_blocks) block_rows_.resize(n_blocks);
+  for (uint64_t i = 0; i < n_blocks; ++i) {
+    block_rows_[i] =
+        reinterpret_cast<const ActivationBlock*>(data_.data() + i * block_row_bytes(n_cols));
   }
 }
 
@@ -53,12 +61,22 @@ void HiddenRows::store(uint64_t row, uint64_t column, const float* values, uint6
     values = padded;
   }
   if (form_ == InputForm::bytes) {
-    auto* block = const_cast<ActivationBlock*>(block_rows_[row]) + column / ActivationBlock::kCols;
-    quantize_group(values, *block, static_cast<uint32_t>(column % ActivationBlock::kCols / kCols));
+    const uint64_t block = column / ActivationBlock::kCols;
+    const auto at = [&](uint64_t i) { return const_cast<ActivationBlock*>(block_rows_[i]) + block; };
+    const auto group = static_cast<uint32_t>(column % ActivationBlock::kCols / kCols);
+    if (precision_ == Precision::fine) {
+      quantize_group(values, *at(2 * row), at(2 * row + 1), group);
+    } else {
+      quantize_group(values, *at(row), nullptr, group);
+    }
     return;
   }
 #if defined(__x86_64__)
-  store_tile_row(values, kCols, tile_row(data_.data(), n_cols_, row, column / kCols), 0);
+  std::byte* to = tile_row(data_.data(), n_cols_, row, column / kCols);
+  store_tile_row(values, kCols, to, 0);
+  if (precision_ == Precision::fine) {
+    store_tile_rest(values, kCols, to + tiles_bytes(n_rows_, n_cols_), 0);
+  }
 #endif
 }
 

@@ -18,7 +18,7 @@ class HiddenRows {
   void reserve(uint64_t n_rows, uint64_t n_cols);
 
   /// From now on n_rows rows of n_cols columns in this form.
-  void set(InputForm form, uint64_t n_rows, uint64_t n_cols);
+  void set(InputForm form, Precision precision, uint64_t n_rows, uint64_t n_cols);
 
   InputForm form() const { return form_; }
   uint64_t n_cols() const { return n_cols_; }
@@ -31,16 +31,24 @@ class HiddenRows {
   const float* floats(uint64_t row) const {
     return reinterpret_cast<const float*>(data_.data()) + row * n_cols_;
   }
-  const ActivationBlock* const* blocks(uint64_t row) const { return block_rows_.data() + row; }
+  ByteRows blocks(uint64_t row, uint64_t n) const {
+    return ByteRows{block_rows_.data(), n_parts(precision_), 0}.part(row, n);
+  }
+  /// Row 16 * i on begins a tile.
   std::byte* tiles(uint64_t row) { return tile_row(data_.data(), n_cols_, row, 0); }
+  /// Where the second parts lie; null at normal precision.
+  std::byte* rest(uint64_t row) {
+    return precision_ == Precision::fine ? tiles(row) + tiles_bytes(n_rows_, n_cols_) : nullptr;
+  }
 
  private:
-  static uint64_t bytes_of(InputForm form, uint64_t n_rows, uint64_t n_cols);
+  static uint64_t bytes_of(InputForm form, Precision precision, uint64_t n_rows, uint64_t n_cols);
 
   InputForm form_ = InputForm::floats;
-  uint64_t n_cols_ = 0;
+  Precision precision_ = Precision::normal;
+  uint64_t n_rows_ = 0, n_cols_ = 0;
   HugeBuffer data_;
-  std::vector<const ActivationBlock*> block_rows_;
+  std::vector<const ActivationBlock*> block_rows_;  // [row][part]
 };
 
 }  // namespace hybrid

@@ -30,8 +30,9 @@ void norm_rows(const StepContext& step, const float* x, const std::vector<float>
 }
 
 /// The rows that the products that follow take, until the next call.
-void set_input(StepContext& step, const std::vector<float>& x, uint64_t n_cols) {
-  step.act.input.set(x.data(), step.n_tokens, n_cols);
+void set_input(StepContext& step, const std::vector<float>& x, uint64_t n_cols,
+               Precision precision) {
+  step.act.input.set(x.data(), step.n_tokens, n_cols, precision);
 }
 
 void product(StepContext& step, const Weight& weight, std::vector<float>& y) {
@@ -46,7 +47,7 @@ void project_queries(const LayerWeights& w, StepContext& step) {
     product(step, w.q, act.q);
   } else {
     norm_rows(step, act.q_latent.data(), w.q_a_norm, act.q_latent.data());
-    set_input(step, act.q_latent, mla.q_lora);
+    set_input(step, act.q_latent, mla.q_lora, Precision::fine);
     product(step, w.q_b, act.q);
   }
   for_tokens(step, [&](uint64_t t) {
@@ -208,17 +209,18 @@ void decoder_layer(const LayerWeights& w, uint32_t layer, StepContext& step) {
   Activations& act = step.act;
 
   norm_rows(step, act.hidden.data(), w.attn_norm, act.normed.data());
-  set_input(step, act.normed, step.config.n_embd);
+  set_input(step, act.normed, step.config.n_embd, Precision::fine);
   store_latents(w, layer, step);
   if (step.config.mla.q_lora > 0) product(step, w.q_a, act.q_latent);
   project_queries(w, step);
   attend(w, layer, step);
-  set_input(step, act.attention, uint64_t{step.config.mla.n_heads} * step.config.mla.v_dim);
+  set_input(step, act.attention, uint64_t{step.config.mla.n_heads} * step.config.mla.v_dim,
+            Precision::fine);
   product(step, w.attn_output, act.projected);
   add_projected(step);
 
   norm_rows(step, act.hidden.data(), w.ffn_norm, act.normed.data());
-  set_input(step, act.normed, step.config.n_embd);
+  set_input(step, act.normed, step.config.n_embd, Precision::normal);
   if (step.config.is_dense_layer(layer)) {
     gated_ffn(w.dense, step);
     add_projected(step);

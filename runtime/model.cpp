@@ -62,7 +62,8 @@ bool Model::forward(const ForwardArgs& args, KvCache& cache, Activations& act,
     rms_norm(act.hidden.data() + t * config_.n_embd, weights_.output_norm, config_.rms_epsilon,
              act.normed.data() + t * config_.n_embd);
   }
-  act.input.set(act.normed.data() + skipped * config_.n_embd, args.n_logit_rows, config_.n_embd);
+  act.input.set(act.normed.data() + skipped * config_.n_embd, args.n_logit_rows, config_.n_embd,
+                Precision::fine);
   matmul(weights_.output, act.input, args.logits, workers);
   return true;
 }

@@ -1,7 +1,6 @@
 #include "tensor/activation_blocks.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "tensor/quantize_group.h"
 
@@ -11,27 +10,45 @@ QuantizeGroupFn quantize_group_fn() {
   return with_simd_level([]<SimdLevel L>() { return quantize_group_at<L>(); });
 }
 
-void quantize_group(const float* x, ActivationBlock& block, uint32_t group) {
-  quantize_group_fn()(x, block, group);
+namespace {
+
+void quantize_both(QuantizeGroupFn quantize, const float* x, ActivationBlock& block,
+                   ActivationBlock* rest, uint32_t group) {
+  quantize(x, block, group);
+  if (rest == nullptr) return;
+  float left[32];
+  const float scale = block.scale[group];
+  for (uint32_t i = 0; i < 32; ++i) {
+    left[i] = x[i] - scale * static_cast<float>(block.q[32 * group + i]);
+  }
+  quantize(left, *rest, group);
+}
+
+}  // namespace
+
+void quantize_group(const float* x, ActivationBlock& block, ActivationBlock* rest,
+                    uint32_t group) {
+  quantize_both(quantize_group_fn(), x, block, rest, group);
 }
 
 void quantize_row(const float* x, uint64_t n_cols, ActivationBlock* dst) {
+  quantize_row(x, n_cols, dst, nullptr);
+}
+
+void quantize_row(const float* x, uint64_t n_cols, ActivationBlock* dst, ActivationBlock* rest) {
   const QuantizeGroupFn quantize = quantize_group_fn();
-  for (uint64_t c = 0; c < n_cols; c += 32) {
-    ActivationBlock& block = dst[c / ActivationBlock::kCols];
-    const auto group = static_cast<uint32_t>(c % ActivationBlock::kCols / 32);
-    if (c + 32 <= n_cols) {
-      quantize(x + c, block, group);
-    } else {
-      float padded[32] = {};
-      std::copy_n(x + c, n_cols - c, padded);
-      quantize(padded, block, group);
+  const uint64_t n_groups = 8 * n_activation_blocks(n_cols);
+  for (uint64_t g = 0; g < n_groups; ++g) {
+    const uint64_t column = 32 * g;
+    float padded[32] = {};
+    const float* from = padded;
+    if (column + 32 <= n_cols) {
+      from = x + column;
+    } else if (column < n_cols) {
+      std::copy_n(x + column, n_cols - column, padded);
     }
-  }
-  const float zeros[32] = {};
-  const auto n_groups = static_cast<uint32_t>((n_cols + 31) / 32);
-  for (uint32_t g = n_groups; g < 8 * n_activation_blocks(n_cols); ++g) {
-    quantize(zeros, dst[g / 8], g % 8);
+    quantize_both(quantize, from, dst[g / 8], rest == nullptr ? nullptr : rest + g / 8,
+                  static_cast<uint32_t>(g % 8));
   }
 }
 

@@ -32,7 +32,11 @@ inline uint64_t n_activation_blocks(uint64_t n_cols) {
 /// Every level gives the same bits. A value that is not finite makes its 32 columns NaN.
 void quantize_row(const float* x, uint64_t n_cols, ActivationBlock* dst);
 
-/// Columns [32 * group, 32 * group + 32) of a block alone, from 32 floats.
-void quantize_group(const float* x, ActivationBlock& block, uint32_t group);
+/// The same, and what the rounding left into `rest`.
+void quantize_row(const float* x, uint64_t n_cols, ActivationBlock* dst, ActivationBlock* rest);
+
+/// Columns [32 * group, 32 * group + 32) of a block alone, from 32 floats; the rest of the rounding
+/// into the same columns of `rest`, unless that is null.
+void quantize_group(const float* x, ActivationBlock& block, ActivationBlock* rest, uint32_t group);
 
 }  // namespace hybrid

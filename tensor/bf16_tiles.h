@@ -33,6 +33,9 @@ inline std::byte* tile_row(std::byte* tiles, uint64_t n_cols, uint64_t token, ui
 /// zeros. Needs the amx level.
 void store_tile_row(const float* x, uint64_t n_cols, std::byte* tiles, uint64_t token);
 
+/// What the rounding of store_tile_row left, rounded the same way.
+void store_tile_rest(const float* x, uint64_t n_cols, std::byte* tiles, uint64_t token);
+
 /// Makes a token's row zeros.
 void clear_tile_row(uint64_t n_cols, std::byte* tiles, uint64_t token);
 

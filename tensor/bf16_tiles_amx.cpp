@@ -3,8 +3,12 @@
 #include "tensor/tile_values-inl.h"
 
 namespace hybrid {
+namespace {
 
-void store_tile_row(const float* x, uint64_t n_cols, std::byte* tiles, uint64_t token) {
+/// convert(16 floats) -> the 32 bytes of a tile row they become, for all columns of a token.
+template <class Convert>
+void store_row(const float* x, uint64_t n_cols, std::byte* tiles, uint64_t token,
+               const Convert& convert) {
   for (uint64_t c = 0; c < n_cols; c += kTileCols) {
     auto* row = reinterpret_cast<__m256i*>(tile_row(tiles, n_cols, token, c / kTileCols));
     float padded[kTileCols] = {};
@@ -13,9 +17,20 @@ void store_tile_row(const float* x, uint64_t n_cols, std::byte* tiles, uint64_t 
       std::copy_n(from, n_cols - c, padded);
       from = padded;
     }
-    _mm256_store_si256(row, internal::tile_values(_mm512_loadu_ps(from)));
-    _mm256_store_si256(row + 1, internal::tile_values(_mm512_loadu_ps(from + 16)));
+    _mm256_store_si256(row, convert(_mm512_loadu_ps(from)));
+    _mm256_store_si256(row + 1, convert(_mm512_loadu_ps(from + 16)));
   }
+}
+
+}  // namespace
+
+void store_tile_row(const float* x, uint64_t n_cols, std::byte* tiles, uint64_t token) {
+  store_row(x, n_cols, tiles, token, [](__m512 v) { return internal::tile_values(v); });
+}
+
+void store_tile_rest(const float* x, uint64_t n_cols, std::byte* tiles, uint64_t token) {
+  store_row(x, n_cols, tiles, token,
+            [](__m512 v) { return internal::tile_values(internal::rest_of(v)); });
 }
 
 }  // namespace hybrid

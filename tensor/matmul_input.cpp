@@ -10,8 +10,10 @@ namespace {
 
 bool is_float(DType type) { return info_of(type).block_size == 1; }
 
+constexpr uint64_t kMaxParts = 2;
+
 uint64_t blocks_bytes(uint64_t n_tokens, uint64_t n_cols) {
-  return n_tokens * block_row_bytes(n_cols);
+  return n_tokens * kMaxParts * block_row_bytes(n_cols);
 }
 
 }  // namespace
@@ -30,24 +32,31 @@ uint64_t block_row_bytes(uint64_t n_cols) {
 
 uint64_t MatmulInput::n_bytes(uint64_t n_tokens, uint64_t n_cols) {
   if (simd_level() == SimdLevel::scalar) return 0;
-  const uint64_t pointers = n_tokens * sizeof(ActivationBlock*);
+  const uint64_t pointers = n_tokens * kMaxParts * sizeof(ActivationBlock*);
   if (simd_level() != SimdLevel::amx) return blocks_bytes(n_tokens, n_cols) + pointers;
-  return blocks_bytes(1, n_cols) + pointers + tiles_bytes(n_tokens, n_cols);
+  return blocks_bytes(1, n_cols) + pointers + kMaxParts * tiles_bytes(n_tokens, n_cols);
 }
 
 void MatmulInput::reserve(uint64_t n_tokens, uint64_t n_cols) {
   if (simd_level() == SimdLevel::scalar) return;
   const bool amx = simd_level() == SimdLevel::amx;
   blocks_ = HugeBuffer(blocks_bytes(amx ? 1 : n_tokens, n_cols));
-  if (amx) tiles_ = HugeBuffer(tiles_bytes(n_tokens, n_cols));
-  block_rows_.resize(n_tokens);
+  if (amx) tiles_ = HugeBuffer(kMaxParts * tiles_bytes(n_tokens, n_cols));
+  block_rows_.resize(n_tokens * kMaxParts);
 }
 
-void MatmulInput::set(const float* x, uint64_t n_tokens, uint64_t n_cols) {
+void MatmulInput::set(const float* x, uint64_t n_tokens, uint64_t n_cols, Precision precision) {
   x_ = x;
   n_tokens_ = n_tokens;
   n_cols_ = n_cols;
+  precision_ = precision;
   have_blocks_ = have_tiles_ = false;
+}
+
+TileRows MatmulInput::tile_rows() const {
+  const uint64_t n_tiles = (n_tokens_ + kTileTokens - 1) / kTileTokens;
+  const std::byte* rest = tiles_.data() + tiles_bytes(n_tokens_, n_cols_);
+  return {tiles_.data(), precision_ == Precision::fine ? rest : nullptr, n_tiles};
 }
 
 void MatmulInput::prepare(InputForm form, Workers& workers) {
@@ -56,14 +65,17 @@ void MatmulInput::prepare(InputForm form, Workers& workers) {
 }
 
 void MatmulInput::make_blocks(Workers& workers) {
-  const uint64_t stride = block_row_bytes(n_cols_);
-  if (blocks_.n_bytes() < n_tokens_ * stride) blocks_ = HugeBuffer(n_tokens_ * stride);
-  if (block_rows_.size() < n_tokens_) block_rows_.resize(n_tokens_);
+  const uint64_t stride = block_row_bytes(n_cols_), n = static_cast<uint64_t>(n_parts(precision_));
+  if (blocks_.n_bytes() < n * n_tokens_ * stride) blocks_ = HugeBuffer(n * n_tokens_ * stride);
+  if (block_rows_.size() < n * n_tokens_) block_rows_.resize(n * n_tokens_);
   workers.parallel_for(n_tokens_, 4, [&](uint64_t begin, uint64_t end) {
     for (uint64_t t = begin; t < end; ++t) {
-      auto* row = reinterpret_cast<ActivationBlock*>(blocks_.data() + t * stride);
-      quantize_row(x_ + t * n_cols_, n_cols_, row);
-      block_rows_[t] = row;
+      ActivationBlock* rows[kMaxParts] = {};
+      for (uint64_t part = 0; part < n; ++part) {
+        rows[part] = reinterpret_cast<ActivationBlock*>(blocks_.data() + (t * n + part) * stride);
+        block_rows_[t * n + part] = rows[part];
+      }
+      quantize_row(x_ + t * n_cols_, n_cols_, rows[0], rows[1]);
     }
   });
   have_blocks_ = true;
@@ -71,16 +83,20 @@ void MatmulInput::make_blocks(Workers& workers) {
 
 void MatmulInput::make_tiles(Workers& workers) {
   const uint64_t n_bytes = tiles_bytes(n_tokens_, n_cols_);
-  if (tiles_.n_bytes() < n_bytes) tiles_ = HugeBuffer(n_bytes);
+  const bool fine = precision_ == Precision::fine;
+  if (tiles_.n_bytes() < (fine ? 2 : 1) * n_bytes) tiles_ = HugeBuffer((fine ? 2 : 1) * n_bytes);
   const uint64_t n_rows = (n_tokens_ + kTileTokens - 1) / kTileTokens * kTileTokens;
+  std::byte* rest = tiles_.data() + n_bytes;
   workers.parallel_for(n_rows, 4, [&](uint64_t begin, uint64_t end) {
     for (uint64_t t = begin; t < end; ++t) {
       if (t < n_tokens_) {
 #if defined(__x86_64__)
         store_tile_row(x_ + t * n_cols_, n_cols_, tiles_.data(), t);
+        if (fine) store_tile_rest(x_ + t * n_cols_, n_cols_, rest, t);
 #endif
       } else {
         clear_tile_row(n_cols_, tiles_.data(), t);
+        if (fine) clear_tile_row(n_cols_, rest, t);
       }
     }
   });

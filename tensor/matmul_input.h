@@ -10,6 +10,8 @@
 #include "tensor/activation_blocks.h"
 #include "tensor/bf16_tiles.h"
 #include "tensor/dtype.h"
+#include "tensor/panel_matmul.h"
+#include "tensor/precision.h"
 
 namespace hybrid {
 
@@ -33,8 +35,8 @@ class MatmulInput {
   void reserve(uint64_t n_tokens, uint64_t n_cols);
 
   /// From now on n_tokens rows of n_cols floats without gaps, which must stay as they are for as
-  /// long as products use them. n_tokens * n_cols at most what was reserved.
-  void set(const float* x, uint64_t n_tokens, uint64_t n_cols);
+  /// long as products use them, and how finely other forms round them.
+  void set(const float* x, uint64_t n_tokens, uint64_t n_cols, Precision precision);
 
   /// Makes a form, unless it was made since set(). Parallel over tokens.
   void prepare(InputForm form, Workers& workers);
@@ -43,11 +45,11 @@ class MatmulInput {
   uint64_t n_tokens() const { return n_tokens_; }
   uint64_t n_cols() const { return n_cols_; }
 
-  /// Blocks of a token.
-  const ActivationBlock* blocks(uint64_t token) const { return block_rows_[token]; }
-  /// [n_tokens] pointers to them.
-  const ActivationBlock* const* block_rows() const { return block_rows_.data(); }
-  std::byte* tiles() { return tiles_.data(); }
+  Precision precision() const { return precision_; }
+
+  // By form, once prepared:
+  ByteRows byte_rows() const { return {block_rows_.data(), n_parts(precision_), n_tokens_}; }
+  TileRows tile_rows() const;
 
  private:
   void make_blocks(Workers& workers);
@@ -55,9 +57,10 @@ class MatmulInput {
 
   const float* x_ = nullptr;
   uint64_t n_tokens_ = 0, n_cols_ = 0;
+  Precision precision_ = Precision::normal;
   bool have_blocks_ = false, have_tiles_ = false;
-  HugeBuffer blocks_, tiles_;
-  std::vector<const ActivationBlock*> block_rows_;
+  HugeBuffer blocks_, tiles_;                       // of both parts, the second ones last
+  std::vector<const ActivationBlock*> block_rows_;  // [token][part]
 };
 
 /// Distance between the blocks of two rows: an odd number of cache lines, so that the rows of many

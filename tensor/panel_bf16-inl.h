@@ -160,81 +160,63 @@ struct TileUnpacker<DType::bf16> {
 // ---- Multiplying --------------------------------------------------------------------------------
 
 /// Where the operands of one group of columns lie: two tiles of weights, and tiles of tokens at a
-/// distance of tile_stride.
+/// distance of tile_stride; the second parts of the tokens at a distance of `rest` from the first.
 struct GroupOperands {
   const std::byte* weights;
   const std::byte* tokens;
   uint64_t tile_stride;
+  int64_t rest;
 };
 
 /// The tile instructions of one group, in order. Sums of panel p and token tile j lie in tile
-/// register p * kTiles + j.
-template <int kTiles>
-struct GroupProgram;
+/// register p * kTiles + j; that leaves 6 for tokens and 7 for weights. Each tile of tokens (of both
+/// parts) meets both tiles of weights, the one that is loaded first:
+///   tokens 0, weights 0, multiply, weights 1, multiply;
+///   tokens 1, multiply, weights 0, multiply;    tokens 2, multiply, weights 1, multiply; ...
+template <int kTiles, int kParts>
+struct GroupProgram {
+  static constexpr int kLength = 1 + 4 * kTiles * kParts;
 
-template <>
-struct GroupProgram<1> {
-  static constexpr int kLength = 5;
   template <int kStep>
   HYBRID_INLINE static void run(const GroupOperands& o) {
-    if constexpr (kStep == 0) tile_load<4>(o.tokens);
-    if constexpr (kStep == 1) tile_load<6>(o.weights);
-    if constexpr (kStep == 2) tile_multiply<0, 4, 6>();
-    if constexpr (kStep == 3) tile_load<7>(o.weights + kTileBytes);
-    if constexpr (kStep == 4) tile_multiply<1, 4, 7>();
+    if constexpr (kStep == 0) {
+      load_tokens<0>(o);
+    } else if constexpr (kStep <= 4) {
+      if constexpr (kStep % 2 == 1) tile_load<7>(o.weights + kStep / 2 * kTileBytes);
+      if constexpr (kStep % 2 == 0) tile_multiply<(kStep / 2 - 1) * kTiles, 6, 7>();
+    } else {
+      constexpr int kTile = 1 + (kStep - 5) / 4, kPhase = (kStep - 5) % 4;
+      constexpr int kLoaded = kTile % 2, kOther = 1 - kLoaded;  // of the two tiles of weights
+      if constexpr (kPhase == 0) load_tokens<kTile>(o);
+      if constexpr (kPhase == 1) tile_multiply<kLoaded * kTiles + kTile % kTiles, 6, 7>();
+      if constexpr (kPhase == 2) tile_load<7>(o.weights + kOther * kTileBytes);
+      if constexpr (kPhase == 3) tile_multiply<kOther * kTiles + kTile % kTiles, 6, 7>();
+    }
+  }
+
+  template <int kTile>
+  HYBRID_INLINE static void load_tokens(const GroupOperands& o) {
+    const std::byte* tokens = o.tokens + kTile % kTiles * o.tile_stride;
+    tile_load<6>(kTile < kTiles ? tokens : tokens + o.rest);
   }
 };
 
-template <>
-struct GroupProgram<2> {
-  static constexpr int kLength = 8;
-  template <int kStep>
-  HYBRID_INLINE static void run(const GroupOperands& o) {
-    if constexpr (kStep == 0) tile_load<4>(o.tokens);
-    if constexpr (kStep == 1) tile_load<6>(o.weights);
-    if constexpr (kStep == 2) tile_multiply<0, 4, 6>();
-    if constexpr (kStep == 3) tile_load<5>(o.tokens + o.tile_stride);
-    if constexpr (kStep == 4) tile_multiply<1, 5, 6>();
-    if constexpr (kStep == 5) tile_load<7>(o.weights + kTileBytes);
-    if constexpr (kStep == 6) tile_multiply<2, 4, 7>();
-    if constexpr (kStep == 7) tile_multiply<3, 5, 7>();
-  }
-};
-
-/// Six sums leave two registers for operands: tiles of weights are loaded twice.
-template <>
-struct GroupProgram<3> {
-  static constexpr int kLength = 13;
-  template <int kStep>
-  HYBRID_INLINE static void run(const GroupOperands& o) {
-    if constexpr (kStep == 0) tile_load<6>(o.tokens);
-    if constexpr (kStep == 1) tile_load<7>(o.weights);
-    if constexpr (kStep == 2) tile_multiply<0, 6, 7>();
-    if constexpr (kStep == 3) tile_load<7>(o.weights + kTileBytes);
-    if constexpr (kStep == 4) tile_multiply<3, 6, 7>();
-    if constexpr (kStep == 5) tile_load<6>(o.tokens + o.tile_stride);
-    if constexpr (kStep == 6) tile_multiply<4, 6, 7>();
-    if constexpr (kStep == 7) tile_load<7>(o.weights);
-    if constexpr (kStep == 8) tile_multiply<1, 6, 7>();
-    if constexpr (kStep == 9) tile_load<6>(o.tokens + 2 * o.tile_stride);
-    if constexpr (kStep == 10) tile_multiply<2, 6, 7>();
-    if constexpr (kStep == 11) tile_load<7>(o.weights + kTileBytes);
-    if constexpr (kStep == 12) tile_multiply<5, 6, 7>();
-  }
-};
-
-/// Those steps of a group's program that fall to part `kPart` of kParts.
-template <int kTiles, int kPart, int kParts, int... kStep>
-HYBRID_INLINE void run_part(const GroupOperands& o, std::integer_sequence<int, kStep...>) {
-  using Program = GroupProgram<kTiles>;
-  ((kStep * kParts / Program::kLength == kPart ? Program::template run<kStep>(o) : void()), ...);
+/// Those steps of a group's program that fall to piece kPiece of kPieces.
+template <class Program, int kPiece, int kPieces, int... kStep>
+HYBRID_INLINE void run_piece(const GroupOperands& o, std::integer_sequence<int, kStep...>) {
+  ((kStep * kPieces / Program::kLength == kPiece ? Program::template run<kStep>(o) : void()), ...);
 }
 
-template <int kTiles, int kPart, int kParts>
-HYBRID_INLINE void multiply_part(const GroupOperands& o) {
-  run_part<kTiles, kPart, kParts>(
-      o, std::make_integer_sequence<int, GroupProgram<kTiles>::kLength>{});
+template <class Program, int kPiece, int kPieces>
+HYBRID_INLINE void multiply_piece(const GroupOperands& o) {
+  run_piece<Program, kPiece, kPieces>(o,
+                                      std::make_integer_sequence<int, Program::kLength>{});
 }
+
+/// No tokens: nothing to multiply.
+struct EmptyProgram {
+  static constexpr int kLength = 0;
+};
 
 template <int kTiles>
 HYBRID_INLINE void zero_sums() {
@@ -290,23 +272,23 @@ HYBRID_INLINE void prefetch_piece(const StageToUnpack& s, int g) {
   }
 }
 
-/// Unpacks group g of a stage; kTiles tiles of tokens are multiplied meanwhile (0: none).
-template <int kTiles, class Unpacker, int... kStep>
+/// Unpacks group g of a stage while Program multiplies another group.
+template <class Program, class Unpacker, int... kStep>
 HYBRID_INLINE void unpack_group(Unpacker& first, Unpacker& second, int block_group,
                                 std::byte* tiles, const GroupOperands& o,
                                 std::integer_sequence<int, kStep...>) {
-  constexpr int kParts = 2 * kQuads;
+  constexpr int kPieces = 2 * kQuads;
   const auto step = [&]<int i>() __attribute__((always_inline)) {
     first.step(block_group, i, tiles);
-    if constexpr (kTiles > 0) multiply_part<kTiles, 2 * i, kParts>(o);
+    multiply_piece<Program, 2 * i, kPieces>(o);
     second.step(block_group, i, tiles + kTileBytes);
-    if constexpr (kTiles > 0) multiply_part<kTiles, 2 * i + 1, kParts>(o);
+    multiply_piece<Program, 2 * i + 1, kPieces>(o);
   };
   (step.template operator()<kStep>(), ...);
 }
 
 /// Unpacks a stage while another, of n_groups groups, is multiplied. kHalf: which half of the block.
-template <DType type, int kTiles, int kHalf>
+template <DType type, class Program, int kHalf>
 __attribute__((noinline)) void unpack_and_multiply(const StageToUnpack& s, GroupOperands o,
                                                    int n_groups) {
   const uint64_t block = s.stage / 2;
@@ -318,33 +300,32 @@ __attribute__((noinline)) void unpack_and_multiply(const StageToUnpack& s, Group
     const int block_group = kHalf * kStageGroups + g;
     std::byte* tiles = s.tiles + 2 * g * kTileBytes;
     if (g < s.n_groups) prefetch_piece(s, g);
-    if (kTiles > 0 && g < n_groups && g < s.n_groups) {
-      unpack_group<kTiles>(first, second, block_group, tiles, o, kSteps);
-    } else {
-      if constexpr (kTiles > 0) {
-        if (g < n_groups) multiply_part<kTiles, 0, 1>(o);
-      }
-      if (g < s.n_groups) unpack_group<0>(first, second, block_group, tiles, o, kSteps);
+    if (g < n_groups && g < s.n_groups) {
+      unpack_group<Program>(first, second, block_group, tiles, o, kSteps);
+    } else if (g < n_groups) {
+      multiply_piece<Program, 0, 1>(o);
+    } else if (g < s.n_groups) {
+      unpack_group<EmptyProgram>(first, second, block_group, tiles, o, kSteps);
     }
     o.weights += 2 * kTileBytes;
     o.tokens += kTileBytes;
   }
 }
 
-template <DType type, int kTiles>
+template <DType type, class Program>
 HYBRID_INLINE void run_stage(const StageToUnpack& s, const GroupOperands& o, int n_groups) {
   if (s.stage % 2 == 0) {
-    unpack_and_multiply<type, kTiles, 0>(s, o, n_groups);
+    unpack_and_multiply<type, Program, 0>(s, o, n_groups);
   } else {
-    unpack_and_multiply<type, kTiles, 1>(s, o, n_groups);
+    unpack_and_multiply<type, Program, 1>(s, o, n_groups);
   }
 }
 
 /// Multiplies a stage that has nothing to be unpacked beside it.
-template <int kTiles>
+template <class Program>
 __attribute__((noinline)) void multiply_stage(GroupOperands o, int n_groups) {
   for (int g = 0; g < n_groups; ++g) {
-    multiply_part<kTiles, 0, 1>(o);
+    multiply_piece<Program, 0, 1>(o);
     o.weights += 2 * kTileBytes;
     o.tokens += kTileBytes;
   }
@@ -372,7 +353,7 @@ class PairLoop {
 
   void run(uint64_t begin) {
     begin_ = begin;
-    for (uint64_t i = 0; i < ahead_; ++i) run_stage<type, 0>(stage_at(i), {}, 0);
+    for (uint64_t i = 0; i < ahead_; ++i) run_stage<type, EmptyProgram>(stage_at(i), {}, 0);
     for (uint64_t pair = begin; pair < end_; ++pair) {
       for (uint64_t tile = 0; tile < args_.n_tiles;) {
         const uint64_t n = tiles_of_pass(args_.n_tiles - tile);
@@ -424,17 +405,27 @@ class PairLoop {
 
   template <int kTiles>
   void pass(uint64_t pair, uint64_t tile) {
+    if (args_.rest == nullptr) {
+      pass_of<kTiles, GroupProgram<kTiles, 1>>(pair, tile);
+    } else {
+      pass_of<kTiles, GroupProgram<kTiles, 2>>(pair, tile);
+    }
+  }
+
+  template <int kTiles, class Program>
+  void pass_of(uint64_t pair, uint64_t tile) {
     const bool last = tile + kTiles == args_.n_tiles;
     const uint64_t first = (pair - begin_) * n_stages_, n_all = (end_ - begin_) * n_stages_;
-    GroupOperands o{nullptr, args_.tiles + tile * n_groups_ * kTileBytes, n_groups_ * kTileBytes};
+    GroupOperands o{nullptr, args_.tiles + tile * n_groups_ * kTileBytes, n_groups_ * kTileBytes,
+                    args_.rest == nullptr ? 0 : args_.rest - args_.tiles};
     zero_sums<kTiles>();
     for (uint64_t i = 0; i < n_stages_; ++i, o.tokens += kStageGroups * kTileBytes) {
       o.weights = ring_ + (first + i) % n_ring_ * kStageBytes;
       const uint64_t next = first + i + ahead_;
       if (last && next < n_all) {
-        run_stage<type, kTiles>(stage_at(next), o, groups_in(i));
+        run_stage<type, Program>(stage_at(next), o, groups_in(i));
       } else {
-        multiply_stage<kTiles>(o, groups_in(i));
+        multiply_stage<Program>(o, groups_in(i));
       }
     }
     alignas(64) float sums[2 * kTiles * 256];

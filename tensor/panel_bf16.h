@@ -28,6 +28,7 @@ struct Bf16Product {
   PanelMatrix first;
   PanelMatrix second;
   const std::byte* tiles = nullptr;  // 64-byte aligned, tiles_bytes(16 * n_tiles, n_cols)
+  const std::byte* rest = nullptr;   // null, or as many tiles that are added to those (Precision)
   uint64_t n_tiles = 0;
   FunctionRef<void(const Sums&)> done;
 };

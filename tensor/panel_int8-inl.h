@@ -41,7 +41,16 @@ struct ByteDot<SimdLevel::avx2> {
     return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
   }
 
-  /// Sum over kQuadCount quads of the products with the 4 bytes of x that belong to each.
+  /// dots[part] = sum over kQuadCount quads of the products with the 4 bytes of x[part] that belong
+  /// to each.
+  template <int kMaxQ, int kQuadCount, int kParts, class Quad>
+  HYBRID_INLINE static void sums(const int8_t* const (&x)[kParts], const Quad& quad,
+                                 Int (&dots)[kParts]) {
+    for (int part = 0; part < kParts; ++part) {
+      dots[part] = sum<kMaxQ, kQuadCount>(x[part], quad);
+    }
+  }
+
   template <int kMaxQ, int kQuadCount, class Quad>
   HYBRID_INLINE static Int sum(const int8_t* x, const Quad& quad) {
     constexpr int kRun = std::min(kQuadCount, std::max(1, pairs_in_16_bits(kMaxQ)));
@@ -85,15 +94,21 @@ struct ByteDot<SimdLevel::avx512_vnni> {
     return _mm512_set1_epi32(four);
   }
 
-  template <int kMaxQ, int kQuadCount, class Quad>
-  HYBRID_INLINE static Int sum(const int8_t* x, const Quad& quad) {
-    Int even = V::set(0), odd = V::set(0);
+  template <int kMaxQ, int kQuadCount, int kParts, class Quad>
+  HYBRID_INLINE static void sums(const int8_t* const (&x)[kParts], const Quad& quad,
+                                 Int (&dots)[kParts]) {
+    Int odd[kParts];
+    for (int part = 0; part < kParts; ++part) dots[part] = odd[part] = V::set(0);
 #pragma GCC unroll 8
     for (int i = 0; i < kQuadCount; i += 2) {
-      add(even, quad(i), broadcast(x + 4 * i));
-      add(odd, quad(i + 1), broadcast(x + 4 * i + 4));
+      const Int even_q = quad(i), odd_q = quad(i + 1);
+#pragma GCC unroll 2
+      for (int part = 0; part < kParts; ++part) {
+        add(dots[part], even_q, broadcast(x[part] + 4 * i));
+        add(odd[part], odd_q, broadcast(x[part] + 4 * i + 4));
+      }
     }
-    return V::add(even, odd);
+    for (int part = 0; part < kParts; ++part) dots[part] = V::add(dots[part], odd[part]);
   }
 };
 #endif
@@ -116,25 +131,32 @@ HYBRID_INLINE void store_rows(const Int8Product& args, uint64_t panel, uint64_t 
 
 // ---- One token ----------------------------------------------------------------------------------
 
-/// sum += the products over group g of a block.
-template <SimdLevel L, class Reader>
-HYBRID_INLINE void add_group(const Reader& reader, const ActivationBlock& x, int g,
+/// sum += the products over group g of a block, with all parts of the token.
+template <SimdLevel L, int kParts, class Reader>
+HYBRID_INLINE void add_group(const Reader& reader, const ActivationBlock* const (&x)[kParts], int g,
                              typename Lanes<L>::Float& sum) {
   using V = Lanes<L>;
   constexpr int kScales = kGroupCols / Reader::kScaleCols;
   constexpr int kQuadCount = kQuads / kScales;
-  const float* sums = kScales == 1 ? x.sum32 : x.sum16;
-  const auto x_scale = V::set_float(x.scale[g]);
 #pragma GCC unroll 2
   for (int s = 0; s < kScales; ++s) {
-    const auto dot = ByteDot<L>::template sum<Reader::kMaxQ, kQuadCount>(
-        x.q + g * kGroupCols + s * Reader::kScaleCols,
-        [&](int i) { return reader.quad(g, s * kQuadCount + i); });
-    const auto scale = V::multiply(reader.scale(kScales * g + s), x_scale);
-    sum = V::multiply_add(V::to_float(dot), scale, sum);
+    const int8_t* bytes[kParts];
+    float column_sum = 0;
+    for (int part = 0; part < kParts; ++part) {
+      bytes[part] = x[part]->q + g * kGroupCols + s * Reader::kScaleCols;
+      column_sum += kScales == 1 ? x[part]->sum32[g] : x[part]->sum16[kScales * g + s];
+    }
+    typename V::Int dots[kParts];
+    ByteDot<L>::template sums<Reader::kMaxQ, kQuadCount, kParts>(
+        bytes, [&](int i) { return reader.quad(g, s * kQuadCount + i); }, dots);
+    const auto scale = reader.scale(kScales * g + s);
+#pragma GCC unroll 2
+    for (int part = 0; part < kParts; ++part) {
+      const auto both = V::multiply(scale, V::set_float(x[part]->scale[g]));
+      sum = V::multiply_add(V::to_float(dots[part]), both, sum);
+    }
     if constexpr (!is_centred<L>(Reader::kMaxQ)) {
-      sum = V::subtract_product(sum, reader.minimum(kScales * g + s),
-                                V::set_float(sums[kScales * g + s]));
+      sum = V::subtract_product(sum, reader.minimum(kScales * g + s), V::set_float(column_sum));
     }
   }
 }
@@ -149,14 +171,13 @@ HYBRID_INLINE void prefetch_share(const std::byte* p, uint64_t block_bytes, int 
   for (uint64_t i = 0; i < step; i += kVectorBytes) __builtin_prefetch(begin + i);
 }
 
-template <SimdLevel L, DType type>
-void one_token(const Int8Product& args, uint64_t panel_begin, uint64_t panel_end) {
+template <SimdLevel L, DType type, int kParts>
+void one_token_of(const Int8Product& args, uint64_t panel_begin, uint64_t panel_end) {
   using V = Lanes<L>;
   const PanelMatrix& w = args.weight;
   const uint64_t panel_size = w.panel_bytes();
   const uint64_t n_blocks = n_activation_blocks(w.n_cols);
   const uint64_t block_bytes = panel_size / n_blocks;
-  const ActivationBlock* x = args.rows[0];
   for (uint64_t p = panel_begin; p < panel_end; ++p) {
     const std::byte* panel = w.data + p * panel_size;
     auto sum = V::set_float(0);
@@ -164,13 +185,24 @@ void one_token(const Int8Product& args, uint64_t panel_begin, uint64_t panel_end
       const PanelReader<L, type> reader(panel, b);
       const std::byte* ahead = panel + b * block_bytes + kPrefetchBytes;
       const auto n = static_cast<int>(n_groups_of(w.n_cols, b));
+      const ActivationBlock* x[kParts];
+      for (int part = 0; part < kParts; ++part) x[part] = args.rows[part] + b;
 #pragma GCC unroll 8
       for (int g = 0; g < kGroups; ++g) {
         prefetch_share(ahead, block_bytes, g);
-        if (g < n) add_group<L>(reader, x[b], g, sum);
+        if (g < n) add_group<L>(reader, x, g, sum);
       }
     }
     store_rows<L>(args, p, 0, sum);
+  }
+}
+
+template <SimdLevel L, DType type>
+void one_token(const Int8Product& args, uint64_t panel_begin, uint64_t panel_end) {
+  if (args.n_parts == 1) {
+    one_token_of<L, type, 1>(args, panel_begin, panel_end);
+  } else {
+    one_token_of<L, type, 2>(args, panel_begin, panel_end);
   }
 }
 
@@ -299,15 +331,16 @@ void add_block(const Int8Product& args, const UnpackedBlock* w, uint64_t block, 
                float* sums) {
   using Reader = PanelReader<L, type>;
   constexpr int kTokens = Int8Tile<L>::kTokens;
-  constexpr uint64_t kStride = kInt8Tokens * kPanelRows;
+  constexpr uint64_t kStride = kInt8Rows * kPanelRows;
+  const uint64_t n_rows = args.n_tokens * static_cast<uint64_t>(args.n_parts);
   const ActivationBlock* x[kTokens];
   uint64_t t = 0;
-  for (; t + kTokens <= args.n_tokens; t += kTokens) {
+  for (; t + kTokens <= n_rows; t += kTokens) {
     for (int i = 0; i < kTokens; ++i) x[i] = args.rows[t + i] + block;
     add_tile<L, Reader::kMaxQ, Reader::kScaleCols, kPanels, kTokens>(w, x, n_groups,
                                                                       sums + t * kPanelRows, kStride);
   }
-  for (; t < args.n_tokens; ++t) {
+  for (; t < n_rows; ++t) {
     x[0] = args.rows[t] + block;
     add_tile<L, Reader::kMaxQ, Reader::kScaleCols, kPanels, 1>(w, x, n_groups,
                                                                 sums + t * kPanelRows, kStride);
@@ -321,7 +354,7 @@ void many_tokens_of(const Int8Product& args, uint64_t panel) {
   const uint64_t panel_size = w.panel_bytes();
   const uint64_t n_blocks = n_activation_blocks(w.n_cols);
   const uint64_t block_bytes = panel_size / n_blocks;
-  alignas(64) float sums[kPanels * kInt8Tokens * kPanelRows];
+  alignas(64) float sums[kPanels * kInt8Rows * kPanelRows];
   std::memset(sums, 0, sizeof(sums));
   UnpackedBlock unpacked[kPanels];
   for (uint64_t b = 0; b < n_blocks; ++b) {
@@ -337,8 +370,10 @@ void many_tokens_of(const Int8Product& args, uint64_t panel) {
   }
   for (int p = 0; p < kPanels; ++p) {
     for (uint64_t t = 0; t < args.n_tokens; ++t) {
-      const float* sum = sums + (p * kInt8Tokens + t) * kPanelRows;
-      store_rows<L>(args, panel + p, t, V::load_float(sum));
+      const float* first = sums + (p * kInt8Rows + t * args.n_parts) * kPanelRows;
+      auto sum = V::load_float(first);
+      if (args.n_parts == 2) sum = V::add_float(sum, V::load_float(first + kPanelRows));
+      store_rows<L>(args, panel + p, t, sum);
     }
   }
 }

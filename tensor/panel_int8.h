@@ -8,15 +8,16 @@
 
 namespace hybrid {
 
-/// Tokens that a kernel takes at most: their sums and one block of their columns fit the L1 cache.
-inline constexpr uint64_t kInt8Tokens = 64;
+/// Rows that a kernel takes at most: their sums and one block of their columns fit the L1 cache.
+inline constexpr uint64_t kInt8Rows = 64;
 
-/// rows[t]: n_activation_blocks(n_cols) blocks of token t.
+/// rows[t * n_parts + part]: n_activation_blocks(n_cols) blocks; a token is the sum of its parts.
 /// y[t * y_stride + r] for the matrix rows r of panels [begin, end); rows past n_rows are skipped.
 struct Int8Product {
   PanelMatrix weight;
   const ActivationBlock* const* rows = nullptr;
-  uint64_t n_tokens = 0;  // at most kInt8Tokens
+  int n_parts = 1;        // 1 or 2, see Precision
+  uint64_t n_tokens = 0;  // n_tokens * n_parts at most kInt8Rows
   float* y = nullptr;
   uint64_t y_stride = 0;
 };

@@ -38,13 +38,13 @@ constexpr uint64_t kTilesAtOnce = 3;
 
 }  // namespace
 
-void multiply_panels(const PanelMatrix& w, const ActivationBlock* const* rows, uint64_t n_tokens,
-                     float* y, uint64_t y_stride) {
+void multiply_panels(const PanelMatrix& w, const ByteRows& x, float* y, uint64_t y_stride) {
   const Int8Kernels kernels = int8_kernels(w.type);
-  for (uint64_t t = 0; t < n_tokens; t += kInt8Tokens) {
-    const uint64_t n = std::min(kInt8Tokens, n_tokens - t);
-    const Int8Product product{w, rows + t, n, y + t * y_stride, y_stride};
-    (n == 1 ? kernels.one_token : kernels.many_tokens)(product, 0, w.n_panels());
+  const uint64_t step = kInt8Rows / static_cast<uint64_t>(x.n_parts);
+  for (uint64_t t = 0; t < x.n_tokens; t += step) {
+    const ByteRows some = x.part(t, std::min(step, x.n_tokens - t));
+    const Int8Product product{w, some.rows, some.n_parts, some.n_tokens, y + t * y_stride, y_stride};
+    (some.n_tokens == 1 ? kernels.one_token : kernels.many_tokens)(product, 0, w.n_panels());
   }
 }
 
@@ -58,10 +58,10 @@ void multiply_panels(const PanelMatrix& w, const float* x, uint64_t n_tokens, fl
   kernel({w, x, w.n_cols, n_tokens, y, y_stride}, 0, w.n_panels());
 }
 
-void multiply_bytes(const Weight& w, const ActivationBlock* const* rows, uint64_t n_tokens,
-                    float* y, uint64_t y_stride, uint64_t begin, uint64_t end) {
+void multiply_bytes(const Weight& w, const ByteRows& x, float* y, uint64_t y_stride, uint64_t begin,
+                    uint64_t end) {
   for_panels(w, begin, end, [&](const PanelMatrix& panels, uint64_t first) {
-    multiply_panels(panels, rows, n_tokens, y + (first - begin) * kPanelRows, y_stride);
+    multiply_panels(panels, x, y + (first - begin) * kPanelRows, y_stride);
   });
 }
 
@@ -72,29 +72,28 @@ void multiply_floats(const Weight& w, const float* x, uint64_t n_tokens, float* 
   });
 }
 
-void multiply_tiles(const Weight& first, const Weight& second, const std::byte* tiles,
-                    uint64_t n_tiles, uint64_t pair_begin, uint64_t pair_end,
+void multiply_tiles(const Weight& first, const Weight& second, const TileRows& x,
+                    uint64_t pair_begin, uint64_t pair_end,
                     FunctionRef<void(const Bf16Product::Sums&)> done) {
   const Bf16ProductFn kernel = bf16_product(first.type());
   HYBRID_CHECK(kernel != nullptr);
   const bool two = !second.empty();
   const uint64_t per_pair = two ? 1 : 2, n_panels = first.n_panels();
   const uint64_t step = first.packed() ? pair_end - pair_begin : 1;
-  const uint64_t tile_bytes = tiles_bytes(kTileTokens, first.n_cols());
   for (uint64_t pair = pair_begin; pair < pair_end; pair += step) {
     const uint64_t next = std::min(pair_end, pair + step);
     const uint64_t begin = pair * per_pair, end = std::min(n_panels, next * per_pair);
     const PanelMatrix a = panels_of(first, begin, end, 0);
     const PanelMatrix b = two ? panels_of(second, begin, end, 1) : PanelMatrix{};
-    for (uint64_t t = 0; t < n_tiles; t += kTilesAtOnce) {
+    for (uint64_t t = 0; t < x.n_tiles; t += kTilesAtOnce) {
       const auto moved = [&](const Bf16Product::Sums& sums) {
         Bf16Product::Sums at = sums;
         at.pair += pair;
         at.tile += t;
         done(at);
       };
-      const uint64_t n = std::min(kTilesAtOnce, n_tiles - t);
-      kernel({a, b, tiles + t * tile_bytes, n, moved}, 0, next - pair);
+      const TileRows some = x.part(t, std::min(kTilesAtOnce, x.n_tiles - t), first.n_cols());
+      kernel({a, b, some.tiles, some.rest, some.n_tiles, moved}, 0, next - pair);
     }
   }
 }

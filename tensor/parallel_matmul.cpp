@@ -27,8 +27,7 @@ void matmul_floats(const Weight& w, MatmulInput& in, float* y, Workers& workers)
 
 void matmul_bytes(const Weight& w, MatmulInput& in, float* y, Workers& workers) {
   const auto body = [&](uint64_t begin, uint64_t end) {
-    multiply_bytes(w, in.block_rows(), in.n_tokens(), y + begin * kPanelRows, w.n_rows(), begin,
-                   end);
+    multiply_bytes(w, in.byte_rows(), y + begin * kPanelRows, w.n_rows(), begin, end);
   };
   if (in.n_tokens() == 1) {
     // Long runs of memory for each thread, all of the same length: nothing here is uneven.
@@ -41,12 +40,11 @@ void matmul_bytes(const Weight& w, MatmulInput& in, float* y, Workers& workers) 
 
 void matmul_tiles(const Weight& w, MatmulInput& in, float* y, Workers& workers) {
 #if defined(__x86_64__)
-  const uint64_t n_tiles = (in.n_tokens() + kTileTokens - 1) / kTileTokens;
   const auto store = [&](const Bf16Product::Sums& sums) {
     store_sums(sums, in.n_tokens(), w.n_rows(), y, w.n_rows());
   };
   workers.parallel_for((w.n_panels() + 1) / 2, kPairsPerTask, [&](uint64_t begin, uint64_t end) {
-    multiply_tiles(w, {}, in.tiles(), n_tiles, begin, end, store);
+    multiply_tiles(w, {}, in.tile_rows(), begin, end, store);
   });
 #endif
 }

@@ -23,7 +23,8 @@ void store_sums(const Bf16Product::Sums& s, uint64_t n_tokens, uint64_t n_rows, 
   }
 }
 
-void store_gated_tiles(const Bf16Product::Sums& s, uint64_t n_cols, std::byte* tiles) {
+void store_gated_tiles(const Bf16Product::Sums& s, uint64_t n_cols, std::byte* tiles,
+                       std::byte* rest) {
   const __m512 gate_factor = _mm512_set1_ps(s.factor[0]), up_factor = _mm512_set1_ps(s.factor[1]);
   const uint64_t first = s.tile * kTileTokens, n = s.n_tiles * kTileTokens;
   const float* gate = s.sums;
@@ -33,9 +34,11 @@ void store_gated_tiles(const Bf16Product::Sums& s, uint64_t n_cols, std::byte* t
     const __m512 value =
         internal::silu_mul_lanes(_mm512_mul_ps(_mm512_loadu_ps(gate + 16 * t), gate_factor),
                                  _mm512_mul_ps(_mm512_loadu_ps(up + 16 * t), up_factor));
-    std::byte* row = tile_row(tiles, n_cols, first + t, column / kTileCols);
-    _mm256_store_si256(reinterpret_cast<__m256i*>(row + column % kTileCols * 2),
-                       internal::tile_values(value));
+    std::byte* at = tile_row(tiles, n_cols, first + t, column / kTileCols) + column % kTileCols * 2;
+    _mm256_store_si256(reinterpret_cast<__m256i*>(at), internal::tile_values(value));
+    if (rest == nullptr) continue;
+    _mm256_store_si256(reinterpret_cast<__m256i*>(at + (rest - tiles)),
+                       internal::tile_values(internal::rest_of(value)));
   }
 }
 

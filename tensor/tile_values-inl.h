@@ -15,5 +15,11 @@ inline __attribute__((always_inline)) __m256i tile_values(__m512 x) {
   return reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(ordered));
 }
 
+/// What rounding to bf16 leaves.
+inline __attribute__((always_inline)) __m512 rest_of(__m512 x) {
+  const __m512i bits = _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
+  return _mm512_sub_ps(x, _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16)));
+}
+
 }  // namespace
 }  // namespace hybrid::internal
