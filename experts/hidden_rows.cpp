@@ -64,7 +64,7 @@ void HiddenRows::store(uint64_t row, uint64_t column, const float* values, uint6
     const uint64_t block = column / ActivationBlock::kCols;
     const auto at = [&](uint64_t i) { return const_cast<ActivationBlock*>(block_rows_[i]) + block; };
     const auto group = static_cast<uint32_t>(column % ActivationBlock::kCols / kCols);
-    if (precision_ == Precision::fine) {
+    if (precision_ != Precision::normal) {
       quantize_group(values, *at(2 * row), at(2 * row + 1), group);
     } else {
       quantize_group(values, *at(row), nullptr, group);
@@ -74,7 +74,7 @@ void HiddenRows::store(uint64_t row, uint64_t column, const float* values, uint6
 #if defined(__x86_64__)
   std::byte* to = tile_row(data_.data(), n_cols_, row, column / kCols);
   store_tile_row(values, kCols, to, 0);
-  if (precision_ == Precision::fine) {
+  if (precision_ != Precision::normal) {
     store_tile_rest(values, kCols, to + tiles_bytes(n_rows_, n_cols_), 0);
   }
 #endif

@@ -38,7 +38,7 @@ class HiddenRows {
   std::byte* tiles(uint64_t row) { return tile_row(data_.data(), n_cols_, row, 0); }
   /// Where the second parts lie; null at normal precision.
   std::byte* rest(uint64_t row) {
-    return precision_ == Precision::fine ? tiles(row) + tiles_bytes(n_rows_, n_cols_) : nullptr;
+    return precision_ != Precision::normal ? tiles(row) + tiles_bytes(n_rows_, n_cols_) : nullptr;
   }
 
  private:

@@ -47,7 +47,7 @@ void project_queries(const LayerWeights& w, StepContext& step) {
     product(step, w.q, act.q);
   } else {
     norm_rows(step, act.q_latent.data(), w.q_a_norm, act.q_latent.data());
-    set_input(step, act.q_latent, mla.q_lora, Precision::fine);
+    set_input(step, act.q_latent, mla.q_lora, Precision::exact);
     product(step, w.q_b, act.q);
   }
   for_tokens(step, [&](uint64_t t) {
@@ -209,13 +209,13 @@ void decoder_layer(const LayerWeights& w, uint32_t layer, StepContext& step) {
   Activations& act = step.act;
 
   norm_rows(step, act.hidden.data(), w.attn_norm, act.normed.data());
-  set_input(step, act.normed, step.config.n_embd, Precision::fine);
+  set_input(step, act.normed, step.config.n_embd, Precision::exact);
   store_latents(w, layer, step);
   if (step.config.mla.q_lora > 0) product(step, w.q_a, act.q_latent);
   project_queries(w, step);
   attend(w, layer, step);
   set_input(step, act.attention, uint64_t{step.config.mla.n_heads} * step.config.mla.v_dim,
-            Precision::fine);
+            Precision::exact);
   product(step, w.attn_output, act.projected);
   add_projected(step);
 

@@ -63,7 +63,7 @@ bool Model::forward(const ForwardArgs& args, KvCache& cache, Activations& act,
              act.normed.data() + t * config_.n_embd);
   }
   act.input.set(act.normed.data() + skipped * config_.n_embd, args.n_logit_rows, config_.n_embd,
-                Precision::fine);
+                Precision::exact);
   matmul(weights_.output, act.input, args.logits, workers);
   return true;
 }

@@ -56,7 +56,8 @@ void MatmulInput::set(const float* x, uint64_t n_tokens, uint64_t n_cols, Precis
 TileRows MatmulInput::tile_rows() const {
   const uint64_t n_tiles = (n_tokens_ + kTileTokens - 1) / kTileTokens;
   const std::byte* rest = tiles_.data() + tiles_bytes(n_tokens_, n_cols_);
-  return {tiles_.data(), precision_ == Precision::fine ? rest : nullptr, n_tiles};
+  return {tiles_.data(), precision_ == Precision::normal ? nullptr : rest, n_tiles,
+          precision_ == Precision::exact};
 }
 
 void MatmulInput::prepare(InputForm form, Workers& workers) {
@@ -83,7 +84,7 @@ void MatmulInput::make_blocks(Workers& workers) {
 
 void MatmulInput::make_tiles(Workers& workers) {
   const uint64_t n_bytes = tiles_bytes(n_tokens_, n_cols_);
-  const bool fine = precision_ == Precision::fine;
+  const bool fine = precision_ != Precision::normal;
   if (tiles_.n_bytes() < (fine ? 2 : 1) * n_bytes) tiles_ = HugeBuffer((fine ? 2 : 1) * n_bytes);
   const uint64_t n_rows = (n_tokens_ + kTileTokens - 1) / kTileTokens * kTileTokens;
   std::byte* rest = tiles_.data() + n_bytes;

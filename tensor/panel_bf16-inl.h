@@ -89,6 +89,29 @@ HYBRID_INLINE __m512i cut_to_bf16(__m512h x) {
                           _mm512_set1_epi16(static_cast<short>(0x8fff)));
 }
 
+/// What cut_to_bf16 cuts off, as half floats again; exact, but for what is subnormal.
+HYBRID_INLINE __m512h cut_off_part(__m512h x) {
+  const __m512i kept = _mm512_and_si512(reinterpret_cast<__m512i>(x),
+                                        _mm512_set1_epi16(static_cast<short>(0xfff8)));
+  return _mm512_sub_ph(x, reinterpret_cast<__m512h>(kept));
+}
+
+/// Columns that are unpacked while as many are multiplied: 16 KB of tiles for both together, which
+/// leaves room in the L1 cache for those of the tokens. Half a block.
+constexpr int kStageGroups = 4;
+constexpr uint64_t kStageBytes = 2 * kStageGroups * kTileBytes;
+
+/// Tiles of the second parts of weights lie behind those of the first.
+constexpr uint64_t kSplitDistance = kStageBytes;
+
+/// A vector of weights to its place in a tile. kSplit: not made up for what is cut off; that goes to
+/// the tile of the second parts.
+template <bool kSplit>
+HYBRID_INLINE void store_weights(std::byte* to, __m512h x) {
+  _mm512_store_si512(to, cut_to_bf16(x));
+  if constexpr (kSplit) _mm512_store_si512(to + kSplitDistance, cut_to_bf16(cut_off_part(x)));
+}
+
 /// How a type becomes tiles of weights. The tile of group g: row 2 i has columns 4 i, 4 i + 2 of
 /// each panel row, row 2 i + 1 has 4 i + 1, 4 i + 3. kExponent is the power of two that its values
 /// carry beside 2^e.
@@ -101,9 +124,10 @@ struct TileUnpacker {
   static constexpr int kQuadsOfScale = kQuads / kScales;
 
   HYBRID_INLINE TileUnpacker(const std::byte* panel, uint64_t block, float factor)
-      : reader(panel, block), factors(_mm512_set1_ps(factor * kCutOff)) {}
+      : reader(panel, block), factors(_mm512_set1_ps(factor)) {}
 
   /// Rows 2 i and 2 i + 1 of group g; i from 0 to 7 in order.
+  template <bool kSplit>
   HYBRID_INLINE void step(int g, int i, std::byte* tile) {
     if (i % kQuadsOfScale == 0) {
       const int s = kScales * g + i / kQuadsOfScale;
@@ -113,11 +137,11 @@ struct TileUnpacker {
     }
     const __m512i q = reader.quad(g, i);
     const __m512i even = _mm512_and_si512(q, _mm512_set1_epi32(0x00ff00ff));
-    _mm512_store_si512(tile + 128 * i, weights(even));
-    _mm512_store_si512(tile + 128 * i + 64, weights(_mm512_srli_epi16(q, 8)));
+    store_weights<kSplit>(tile + 128 * i, weights(even));
+    store_weights<kSplit>(tile + 128 * i + 64, weights(_mm512_srli_epi16(q, 8)));
   }
-  HYBRID_INLINE __m512i weights(__m512i words) const {
-    return cut_to_bf16(_mm512_fmadd_ph(_mm512_cvtepu16_ph(words), scale, offset));
+  HYBRID_INLINE __m512h weights(__m512i words) const {
+    return _mm512_fmadd_ph(_mm512_cvtepu16_ph(words), scale, offset);
   }
 
   Reader reader;
@@ -132,14 +156,13 @@ struct TileUnpacker<DType::f16> {
   HYBRID_INLINE TileUnpacker(const std::byte* panel, uint64_t block, float factor)
       : base(panel + block * kGroups * kTileBytes),
         factors(_mm512_set1_ph(static_cast<_Float16>(factor))) {}
+  template <bool kSplit>
   HYBRID_INLINE void step(int g, int i, std::byte* tile) const {
 #pragma GCC unroll 2
     for (int row = 2 * i; row < 2 * i + 2; ++row) {
       const __m512i halves = _mm512_load_si512(base + g * kTileBytes + 64 * row);
-      const __m512h value = _mm512_mul_ph(reinterpret_cast<__m512h>(halves), factors);
-      const __m512i rounded =
-          _mm512_add_epi16(reinterpret_cast<__m512i>(value), _mm512_set1_epi16(4));
-      _mm512_store_si512(tile + 64 * row, cut_to_bf16(reinterpret_cast<__m512h>(rounded)));
+      store_weights<kSplit>(tile + 64 * row,
+                            _mm512_mul_ph(reinterpret_cast<__m512h>(halves), factors));
     }
   }
   const std::byte* base;
@@ -151,8 +174,10 @@ struct TileUnpacker<DType::bf16> {
   static constexpr int kExponent = 0;
   HYBRID_INLINE TileUnpacker(const std::byte* panel, uint64_t block, float)
       : base(panel + block * kGroups * kTileBytes) {}
+  template <bool kSplit>
   HYBRID_INLINE void step(int g, int i, std::byte* tile) const {
     std::memcpy(tile + 128 * i, base + g * kTileBytes + 128 * i, 128);
+    if constexpr (kSplit) std::memset(tile + 128 * i + kSplitDistance, 0, 128);
   }
   const std::byte* base;
 };
@@ -201,6 +226,26 @@ struct GroupProgram {
   }
 };
 
+/// Both parts of the tokens times the first parts of the weights, then the first part of the tokens
+/// times the second parts of the weights.
+template <int kTiles>
+struct SplitProgram {
+  using Main = GroupProgram<kTiles, 2>;
+  using Rest = GroupProgram<kTiles, 1>;
+  static constexpr int kLength = Main::kLength + Rest::kLength;
+
+  template <int kStep>
+  HYBRID_INLINE static void run(const GroupOperands& o) {
+    if constexpr (kStep < Main::kLength) {
+      Main::template run<kStep>(o);
+    } else {
+      GroupOperands second = o;
+      second.weights += kSplitDistance;
+      Rest::template run<kStep - Main::kLength>(second);
+    }
+  }
+};
+
 /// Those steps of a group's program that fall to piece kPiece of kPieces.
 template <class Program, int kPiece, int kPieces, int... kStep>
 HYBRID_INLINE void run_piece(const GroupOperands& o, std::integer_sequence<int, kStep...>) {
@@ -246,11 +291,6 @@ HYBRID_INLINE void store_sums(float* sums) {
   }
 }
 
-/// Columns that are unpacked while as many are multiplied: 16 KB of tiles for both together, which
-/// leaves room in the L1 cache for those of the tokens. Half a block.
-constexpr int kStageGroups = 4;
-constexpr uint64_t kStageBytes = 2 * kStageGroups * kTileBytes;
-
 /// A stage of two panels that is to be unpacked.
 struct StageToUnpack {
   const std::byte* panel[2];
@@ -273,22 +313,22 @@ HYBRID_INLINE void prefetch_piece(const StageToUnpack& s, int g) {
 }
 
 /// Unpacks group g of a stage while Program multiplies another group.
-template <class Program, class Unpacker, int... kStep>
+template <class Program, bool kSplit, class Unpacker, int... kStep>
 HYBRID_INLINE void unpack_group(Unpacker& first, Unpacker& second, int block_group,
                                 std::byte* tiles, const GroupOperands& o,
                                 std::integer_sequence<int, kStep...>) {
   constexpr int kPieces = 2 * kQuads;
   const auto step = [&]<int i>() __attribute__((always_inline)) {
-    first.step(block_group, i, tiles);
+    first.template step<kSplit>(block_group, i, tiles);
     multiply_piece<Program, 2 * i, kPieces>(o);
-    second.step(block_group, i, tiles + kTileBytes);
+    second.template step<kSplit>(block_group, i, tiles + kTileBytes);
     multiply_piece<Program, 2 * i + 1, kPieces>(o);
   };
   (step.template operator()<kStep>(), ...);
 }
 
 /// Unpacks a stage while another, of n_groups groups, is multiplied. kHalf: which half of the block.
-template <DType type, class Program, int kHalf>
+template <DType type, class Program, bool kSplit, int kHalf>
 __attribute__((noinline)) void unpack_and_multiply(const StageToUnpack& s, GroupOperands o,
                                                    int n_groups) {
   const uint64_t block = s.stage / 2;
@@ -301,23 +341,23 @@ __attribute__((noinline)) void unpack_and_multiply(const StageToUnpack& s, Group
     std::byte* tiles = s.tiles + 2 * g * kTileBytes;
     if (g < s.n_groups) prefetch_piece(s, g);
     if (g < n_groups && g < s.n_groups) {
-      unpack_group<Program>(first, second, block_group, tiles, o, kSteps);
+      unpack_group<Program, kSplit>(first, second, block_group, tiles, o, kSteps);
     } else if (g < n_groups) {
       multiply_piece<Program, 0, 1>(o);
     } else if (g < s.n_groups) {
-      unpack_group<EmptyProgram>(first, second, block_group, tiles, o, kSteps);
+      unpack_group<EmptyProgram, kSplit>(first, second, block_group, tiles, o, kSteps);
     }
     o.weights += 2 * kTileBytes;
     o.tokens += kTileBytes;
   }
 }
 
-template <DType type, class Program>
+template <DType type, class Program, bool kSplit>
 HYBRID_INLINE void run_stage(const StageToUnpack& s, const GroupOperands& o, int n_groups) {
   if (s.stage % 2 == 0) {
-    unpack_and_multiply<type, Program, 0>(s, o, n_groups);
+    unpack_and_multiply<type, Program, kSplit, 0>(s, o, n_groups);
   } else {
-    unpack_and_multiply<type, Program, 1>(s, o, n_groups);
+    unpack_and_multiply<type, Program, kSplit, 1>(s, o, n_groups);
   }
 }
 
@@ -337,7 +377,8 @@ __attribute__((noinline)) void multiply_stage(GroupOperands o, int n_groups) {
 /// helped.
 inline uint64_t tiles_of_pass(uint64_t left) { return left == 4 ? 2 : std::min<uint64_t>(left, 3); }
 
-template <DType type>
+/// kSplit: args.split_weights.
+template <DType type, bool kSplit>
 class PairLoop {
  public:
   PairLoop(const Bf16Product& args, uint64_t end)
@@ -348,12 +389,12 @@ class PairLoop {
         panel_bytes_(args.first.panel_bytes()),
         one_pass_(args.n_tiles <= 3),
         ahead_(one_pass_ ? 1 : n_stages_),
-        ring_(panel_scratch((one_pass_ ? 2 : 2 * n_stages_) * kStageBytes)),
+        ring_(panel_scratch((one_pass_ ? 2 : 2 * n_stages_) * kSlotBytes)),
         n_ring_(one_pass_ ? 2 : 2 * n_stages_) {}
 
   void run(uint64_t begin) {
     begin_ = begin;
-    for (uint64_t i = 0; i < ahead_; ++i) run_stage<type, EmptyProgram>(stage_at(i), {}, 0);
+    for (uint64_t i = 0; i < ahead_; ++i) run_stage<type, EmptyProgram, kSplit>(stage_at(i), {}, 0);
     for (uint64_t pair = begin; pair < end_; ++pair) {
       for (uint64_t tile = 0; tile < args_.n_tiles;) {
         const uint64_t n = tiles_of_pass(args_.n_tiles - tile);
@@ -366,6 +407,8 @@ class PairLoop {
   }
 
  private:
+  static constexpr uint64_t kSlotBytes = (kSplit ? 2 : 1) * kStageBytes;
+
   int groups_in(uint64_t stage) const {
     return static_cast<int>(std::min<uint64_t>(kStageGroups, n_groups_ - stage * kStageGroups));
   }
@@ -393,19 +436,23 @@ class PairLoop {
     int exponent[2];
     panels_at(begin_ + i / n_stages_, s.panel, exponent);
     s.stage = i % n_stages_;
-    for (int p = 0; p < 2; ++p) s.factor[p] = power_of_two(exponent[p]);
+    for (int p = 0; p < 2; ++p) s.factor[p] = power_of_two(exponent[p]) * kMadeUp;
     s.n_groups = groups_in(s.stage);
-    s.tiles = ring_ + i % n_ring_ * kStageBytes;
+    s.tiles = ring_ + i % n_ring_ * kSlotBytes;
     s.stage_bytes = panel_bytes_ / n_stages_;
     return s;
   }
+  /// Split weights lose nothing that is to be made up for; bf16 ones are never cut.
+  static constexpr float kMadeUp = kSplit ? 1.0f : kCutOff;
   static float power_of_two(int exponent) {
     return std::bit_cast<float>(static_cast<uint32_t>(exponent + 127) << 23);
   }
 
   template <int kTiles>
   void pass(uint64_t pair, uint64_t tile) {
-    if (args_.rest == nullptr) {
+    if constexpr (kSplit) {
+      pass_of<kTiles, SplitProgram<kTiles>>(pair, tile);
+    } else if (args_.rest == nullptr) {
       pass_of<kTiles, GroupProgram<kTiles, 1>>(pair, tile);
     } else {
       pass_of<kTiles, GroupProgram<kTiles, 2>>(pair, tile);
@@ -420,10 +467,10 @@ class PairLoop {
                     args_.rest == nullptr ? 0 : args_.rest - args_.tiles};
     zero_sums<kTiles>();
     for (uint64_t i = 0; i < n_stages_; ++i, o.tokens += kStageGroups * kTileBytes) {
-      o.weights = ring_ + (first + i) % n_ring_ * kStageBytes;
+      o.weights = ring_ + (first + i) % n_ring_ * kSlotBytes;
       const uint64_t next = first + i + ahead_;
       if (last && next < n_all) {
-        run_stage<type, Program>(stage_at(next), o, groups_in(i));
+        run_stage<type, Program, kSplit>(stage_at(next), o, groups_in(i));
       } else {
         multiply_stage<Program>(o, groups_in(i));
       }
@@ -450,11 +497,17 @@ class PairLoop {
   uint64_t n_ring_;  // stages in it
 };
 
-template <DType type>
+/// kCanSplit: whether the type has kernels for split weights.
+template <DType type, bool kCanSplit>
 void product(const Bf16Product& args, uint64_t pair_begin, uint64_t pair_end) {
   if (pair_begin == pair_end || args.n_tiles == 0) return;
   const TileScope tiles;
-  PairLoop<type>(args, pair_end).run(pair_begin);
+  if constexpr (kCanSplit) {
+    if (args.split_weights && args.rest != nullptr) {
+      return PairLoop<type, true>(args, pair_end).run(pair_begin);
+    }
+  }
+  PairLoop<type, false>(args, pair_end).run(pair_begin);
 }
 
 }  // namespace

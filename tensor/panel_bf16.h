@@ -30,6 +30,7 @@ struct Bf16Product {
   const std::byte* tiles = nullptr;  // 64-byte aligned, tiles_bytes(16 * n_tiles, n_cols)
   const std::byte* rest = nullptr;   // null, or as many tiles that are added to those (Precision)
   uint64_t n_tiles = 0;
+  bool split_weights = false;  // as sums of two bf16 numbers; with `rest` only (Precision::exact)
   FunctionRef<void(const Sums&)> done;
 };
 

@@ -93,7 +93,7 @@ void multiply_tiles(const Weight& first, const Weight& second, const TileRows& x
         done(at);
       };
       const TileRows some = x.part(t, std::min(kTilesAtOnce, x.n_tiles - t), first.n_cols());
-      kernel({a, b, some.tiles, some.rest, some.n_tiles, moved}, 0, next - pair);
+      kernel({a, b, some.tiles, some.rest, some.n_tiles, some.split_weights, moved}, 0, next - pair);
     }
   }
 }

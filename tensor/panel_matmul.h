@@ -28,10 +28,12 @@ struct TileRows {
   const std::byte* tiles = nullptr;
   const std::byte* rest = nullptr;
   uint64_t n_tiles = 0;
+  bool split_weights = false;  // see Bf16Product
 
   TileRows part(uint64_t first, uint64_t n, uint64_t n_cols) const {
     const uint64_t offset = tiles_bytes(first * kTileTokens, n_cols);
-    return {tiles + offset, rest == nullptr ? nullptr : rest + offset, n};
+    return {tiles + offset, rest == nullptr ? nullptr : rest + offset, n,
+            split_weights};
   }
 };
 
