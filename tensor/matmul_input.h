@@ -36,7 +36,8 @@ class MatmulInput {
 
   /// From now on n_tokens rows of n_cols floats without gaps, which must stay as they are for as
   /// long as products use them, and how finely other forms round them.
-  void set(const float* x, uint64_t n_tokens, uint64_t n_cols, Precision precision);
+  void set(const float* x, uint64_t n_tokens, uint64_t n_cols,
+           Precision precision = Precision::normal);
 
   /// Makes a form, unless it was made since set(). Parallel over tokens.
   void prepare(InputForm form, Workers& workers);

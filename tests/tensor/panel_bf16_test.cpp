@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/half.h"
+#include "tensor/precision.h"
 #include "tests/support/panels.h"
 #include "tests/support/simd_levels.h"
 
@@ -24,20 +25,26 @@ std::span<const DTypeInfo> dtypes() {
   return {types, count};
 }
 
-/// Activations rounded to bf16, in tiles.
+/// Activations in tiles; at normal precision rounded to bf16 beforehand.
 struct Inputs {
+  Precision precision;
   uint64_t n_cols, n_tokens;
   std::vector<float> x;
-  AlignedBytes tiles;
+  AlignedBytes tiles, rest;
 
-  Inputs(uint64_t n_cols_, uint64_t n_tokens_)
-      : n_cols(n_cols_),
+  Inputs(uint64_t n_cols_, uint64_t n_tokens_, Precision precision_ = Precision::normal)
+      : precision(precision_),
+        n_cols(n_cols_),
         n_tokens(n_tokens_),
         x(random_floats(n_cols * n_tokens, 9)),
-        tiles(tiles_bytes(n_tokens, n_cols)) {
-    for (float& value : x) value = bf16_to_f32(f32_to_bf16(value));
+        tiles(tiles_bytes(n_tokens, n_cols)),
+        rest(tiles.size()) {
+    if (precision == Precision::normal) {
+      for (float& value : x) value = bf16_to_f32(f32_to_bf16(value));
+    }
     for (uint64_t t = 0; t < n_tokens; ++t) {
       store_tile_row(x.data() + t * n_cols, n_cols, tiles.data(), t);
+      store_tile_rest(x.data() + t * n_cols, n_cols, rest.data(), t);
     }
   }
   uint64_t n_tiles() const { return (n_tokens + 15) / 16; }
@@ -57,7 +64,15 @@ std::vector<float> product(const PackedMatrix& w, const Inputs& in, uint64_t beg
       }
     }
   };
-  bf16_product(w.type)({w.view(), {}, in.tiles.data(), in.n_tiles(), done}, begin, end);
+  const bool parts = in.precision != Precision::normal;
+  bf16_product(w.type)({w.view(),
+                        {},
+                        in.tiles.data(),
+                        parts ? in.rest.data() : nullptr,
+                        in.n_tiles(),
+                        in.precision == Precision::exact,
+                        done},
+                       begin, end);
   return y;
 }
 
@@ -104,6 +119,26 @@ TEST_CASE("matrix unit products of every type round weights to bf16 and nothing 
   }
 }
 
+TEST_CASE("fine rounding leaves the weights' error, split weights hardly any") {
+  test::LevelScope scope;
+  if (!scope.set(SimdLevel::amx)) return;
+  for (const DTypeInfo& info : dtypes()) {
+    if (info.type == DType::f32) continue;
+    CAPTURE(info.name);
+    const bool is_codebook = bf16_product_iq(info.type) != nullptr;
+    for (const uint64_t n_tokens : {5, 17, 48, 70}) {
+      CAPTURE(n_tokens);
+      const PackedMatrix w(info.type, 3 * std::max<uint64_t>(64, info.block_size), 53, 5);
+      const Inputs fine(w.n_cols, n_tokens, Precision::fine);
+      const Inputs exact(w.n_cols, n_tokens, Precision::exact);
+      const double limit = info.type == DType::bf16 ? 1e-5 : 3.5e-3;
+      CHECK(rms_error(w, fine, product(w, fine, 0, 2)) < limit);
+      if (is_codebook) continue;
+      CHECK(rms_error(w, exact, product(w, exact, 0, 2)) < 3e-4);
+    }
+  }
+}
+
 TEST_CASE("gate and up go through the matrix unit as a pair, each with its own exponent") {
   test::LevelScope scope;
   if (!scope.set(SimdLevel::amx)) return;
@@ -129,7 +164,8 @@ TEST_CASE("gate and up go through the matrix unit as a pair, each with its own e
       }
     }
   };
-  bf16_product(DType::q4_0)({gate.view(), up.view(), in.tiles.data(), 2, done}, 0, 3);
+  bf16_product(DType::q4_0)({gate.view(), up.view(), in.tiles.data(), nullptr, 2, false, done}, 0,
+                            3);
   CHECK(rms_error(gate, in, y[0]) < 3.5e-3);
   CHECK(rms_error(up, in, y[1]) < 3.5e-3);
 }

@@ -149,7 +149,7 @@ TEST_CASE("integer kernels of every type: exact integers, float rounding alone")
           const PackedMatrix w(info.type, n_blocks * info.block_size, n_rows, 5);
           const Inputs in(w.n_cols, n_tokens);
           std::vector<float> y(n_rows * n_tokens, NAN);
-          const Int8Product product{w.view(), in.rows.data(), n_tokens, y.data(), n_rows};
+          const Int8Product product{w.view(), in.rows.data(), 1, n_tokens, y.data(), n_rows};
           kernels.many_tokens(product, 0, w.view().n_panels());
           CHECK(worst_error(w, in, y) < 3e-7);
           if (n_tokens > 1) continue;
@@ -162,6 +162,37 @@ TEST_CASE("integer kernels of every type: exact integers, float rounding alone")
   }
 }
 
+TEST_CASE("a token in two parts is the sum of both") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
+  if (simd_level() == SimdLevel::scalar) return;
+  const std::vector<float> x = random_floats(512 * 5, 7);
+  std::vector<ActivationBlock> blocks(2 * 2 * 5);
+  std::vector<const ActivationBlock*> rows;
+  for (uint64_t t = 0; t < 5; ++t) {
+    quantize_row(x.data() + t * 512, 512, &blocks[4 * t], &blocks[4 * t + 2]);
+    rows.push_back(&blocks[4 * t]);
+    rows.push_back(&blocks[4 * t + 2]);
+  }
+  for (const DType type : {DType::q4_k, DType::q6_k, DType::q8_0, DType::iq3_s}) {
+    const PackedMatrix w(type, 512, 40, 5);
+    const Int8Kernels kernels = kernels_of(type);
+    std::vector<float> all(40 * 5), one(40);
+    kernels.many_tokens({w.view(), rows.data(), 2, 5, all.data(), 40}, 0, 3);
+    kernels.one_token({w.view(), rows.data() + 4, 2, 1, one.data(), 40}, 0, 3);
+    double error = 0, norm = 0;
+    for (uint64_t t = 0; t < 5; ++t) {
+      for (uint64_t r = 0; r < 40; ++r) {
+        double sum = 0;
+        for (uint64_t c = 0; c < 512; ++c) sum += double{w.values[r * 512 + c]} * x[t * 512 + c];
+        error += std::pow(all[t * 40 + r] - sum, 2);
+        if (t == 2) CHECK(one[r] == doctest::Approx(all[t * 40 + r]).epsilon(1e-4));
+        norm += sum * sum;
+      }
+    }
+    CHECK(std::sqrt(error / norm) < 1e-4);
+  }
+}
+
 TEST_CASE("a row of a product has the same bits whatever the panels and tokens beside it") {
   HYBRID_AT_EACH_SIMD_LEVEL();
   if (simd_level() == SimdLevel::scalar) return;
@@ -170,10 +201,10 @@ TEST_CASE("a row of a product has the same bits whatever the panels and tokens b
     const Inputs in(512, 7);
     const Int8Kernels kernels = kernels_of(type);
     std::vector<float> all(75 * 7), parts(75 * 7, NAN);
-    kernels.many_tokens({w.view(), in.rows.data(), 7, all.data(), 75}, 0, 5);
+    kernels.many_tokens({w.view(), in.rows.data(), 1, 7, all.data(), 75}, 0, 5);
     for (uint64_t p = 0; p < 5; ++p) {
       for (uint64_t t = 0; t < 7; ++t) {
-        kernels.many_tokens({w.view(), &in.rows[t], 1, parts.data() + t * 75, 75}, p, p + 1);
+        kernels.many_tokens({w.view(), &in.rows[t], 1, 1, parts.data() + t * 75, 75}, p, p + 1);
       }
     }
     CHECK(std::memcmp(all.data(), parts.data(), all.size() * sizeof(float)) == 0);
