@@ -28,7 +28,8 @@ class LevelScope {
 
 }  // namespace hybrid::test
 
-/// First line of a test case. What follows runs at the scalar level, then at avx2, ...
+/// First line of a test case. What follows runs at the scalar level, then at avx2, ... Ops that the
+/// matrix units do not serve are at amx what they are at avx512_vnni (with_simd_level).
 #define HYBRID_AT_EACH_SIMD_LEVEL()                                 \
   hybrid::test::LevelScope level_scope;                             \
   SUBCASE("scalar") { level_scope.set(hybrid::SimdLevel::scalar); } \
@@ -37,4 +38,7 @@ class LevelScope {
   }                                                                 \
   SUBCASE("avx512_vnni") {                                          \
     if (!level_scope.set(hybrid::SimdLevel::avx512_vnni)) return;   \
+  }                                                                 \
+  SUBCASE("amx") {                                                  \
+    if (!level_scope.set(hybrid::SimdLevel::amx)) return;           \
   }
