@@ -18,7 +18,8 @@ enum class Spread {
   outliers,  // columns spread lognormally, and a few are 20 to 50 times larger
 };
 
-/// [n_tokens][n_cols]. The same columns are large in every token.
+/// [n_tokens][n_cols], each row's RMS 1 as a norm leaves it. The same columns are large in every
+/// token.
 inline std::vector<float> activations(Spread spread, uint64_t n_tokens, uint64_t n_cols,
                                       uint32_t seed) {
   std::mt19937 random(seed);
@@ -32,8 +33,12 @@ inline std::vector<float> activations(Spread spread, uint64_t n_tokens, uint64_t
     }
   }
   std::vector<float> x(n_tokens * n_cols);
-  for (uint64_t i = 0; i < x.size(); ++i) {
-    x[i] = static_cast<float>(normal(random) * columns[i % n_cols]);
+  for (uint64_t t = 0; t < n_tokens; ++t) {
+    double sum = 0;
+    std::vector<double> row(n_cols);
+    for (uint64_t c = 0; c < n_cols; ++c) sum += std::pow(row[c] = normal(random) * columns[c], 2);
+    const double scale = std::sqrt(static_cast<double>(n_cols) / sum);
+    for (uint64_t c = 0; c < n_cols; ++c) x[t * n_cols + c] = static_cast<float>(row[c] * scale);
   }
   return x;
 }

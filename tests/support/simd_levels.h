@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <vector>
+
 #include "tensor/simd_level.h"
 
 namespace hybrid::test {
@@ -25,6 +27,16 @@ class LevelScope {
  private:
   SimdLevel before_;
 };
+
+/// Those of this processor, for tests that share a reference between them.
+inline std::vector<SimdLevel> simd_levels() {
+  std::vector<SimdLevel> levels;
+  for (const SimdLevel level :
+       {SimdLevel::scalar, SimdLevel::avx2, SimdLevel::avx512_vnni, SimdLevel::amx}) {
+    if (missing_for(level).empty()) levels.push_back(level);
+  }
+  return levels;
+}
 
 }  // namespace hybrid::test
 
