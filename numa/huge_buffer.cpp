@@ -16,10 +16,13 @@ uint64_t round_up(uint64_t n) { return (n + kHugePage - 1) / kHugePage * kHugePa
 
 HugeBuffer::HugeBuffer(uint64_t n_bytes) : n_bytes_(n_bytes) {
   if (n_bytes == 0) return;
-  n_mapped_ = round_up(n_bytes) + kHugePage;
-  mapping_ = mmap(nullptr, n_mapped_, PROT_READ | PROT_WRITE,
-                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (mapping_ == MAP_FAILED) {
+  const bool is_countable = n_bytes < UINT64_MAX - 2 * kHugePage;
+  if (is_countable) {
+    n_mapped_ = round_up(n_bytes) + kHugePage;
+    mapping_ = mmap(nullptr, n_mapped_, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  }
+  if (!is_countable || mapping_ == MAP_FAILED) {
     mapping_ = nullptr;
     fail("cannot take {} of memory", format_bytes(n_bytes));
   }

@@ -1,10 +1,16 @@
-// The program against float64 logits of every model shape, as a user would call it.
+// The program against float64 logits of every model shape, as a user would call it: the scalar level
+// to float's own precision, the fast levels against it.
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <set>
 #include <vector>
 
+#include "tensor/simd_level.h"
 #include "tests/support/golden.h"
 #include "tests/support/run_program.h"
 #include "tests/support/temp_dir.h"
@@ -16,21 +22,22 @@ namespace {
 struct Model {
   std::string name;  // of the reference files
   std::string file;  // of the GGUF
+  size_t n_used;     // experts per token
 };
 
 const Model kModels[] = {
-    {"lite-f16", "lite-f16"},
-    {"lite-q8_0", "lite-q8_0"},
-    {"lite-q4_k", "lite-q4_k"},
-    {"lite-q2_k", "lite-q2_k"},
-    {"lite-iq4_xs", "lite-iq4_xs"},
-    {"r1-q4_k", "r1-q4_k"},
-    {"v2-q4_k", "v2-q4_k"},
-    {"r1-q4_k-split-kv", "r1-q4_k-split-kv"},
-    {"heads16-q4_k", "heads16-q4_k"},
-    {"lite-q3_k", "lite-q3_k-00001-of-00003"},
-    {"lite-q3_k", "lite-q3_k-00002-of-00003"},
-    {"lite-q3_k", "lite-q3_k-00003-of-00003"},
+    {"lite-f16", "lite-f16", 3},
+    {"lite-q8_0", "lite-q8_0", 3},
+    {"lite-q4_k", "lite-q4_k", 3},
+    {"lite-q2_k", "lite-q2_k", 3},
+    {"lite-iq4_xs", "lite-iq4_xs", 3},
+    {"r1-q4_k", "r1-q4_k", 4},
+    {"v2-q4_k", "v2-q4_k", 4},
+    {"r1-q4_k-split-kv", "r1-q4_k-split-kv", 4},
+    {"heads16-q4_k", "heads16-q4_k", 2},
+    {"lite-q3_k", "lite-q3_k-00001-of-00003", 3},
+    {"lite-q3_k", "lite-q3_k-00002-of-00003", 3},
+    {"lite-q3_k", "lite-q3_k-00003-of-00003", 3},
 };
 
 std::string tokens() {
@@ -44,7 +51,8 @@ struct Evaluation {
   std::vector<int32_t> experts;
 };
 
-Evaluation evaluate(const std::string& file, std::vector<std::string> options) {
+Evaluation evaluate(const std::string& file, const std::vector<std::string>& options,
+                    const std::string& level = "scalar") {
   const TempDir dir;
   const std::string logits = (dir / "logits").string(), experts = (dir / "experts").string();
   std::vector<std::string> words{"eval",
@@ -57,7 +65,7 @@ Evaluation evaluate(const std::string& file, std::vector<std::string> options) {
                                  "--experts-out",
                                  experts,
                                  "--isa",
-                                 "scalar"};
+                                 level};
   words.insert(words.end(), options.begin(), options.end());
   const ProgramResult result = run_program(words);
   INFO(result.err);
@@ -85,6 +93,77 @@ void check_exact(const Model& model, const std::string& suffix,
   CHECK(found.experts == read_array<int32_t>(golden(reference + ".experts.i32")));
 }
 
+/// Mean over the tokens of the divergence of what the logits say from what they should say.
+double mean_divergence(const std::vector<float>& found, const std::vector<float>& expected,
+                       size_t n_tokens) {
+  REQUIRE(found.size() == expected.size());
+  const size_t n_vocab = found.size() / n_tokens;
+  const auto log_sum = [&](const float* row) {
+    const double most = *std::max_element(row, row + n_vocab);
+    double sum = 0;
+    for (size_t i = 0; i < n_vocab; ++i) sum += std::exp(row[i] - most);
+    return most + std::log(sum);
+  };
+  double total = 0;
+  for (size_t at = 0; at < found.size(); at += n_vocab) {
+    const double p_sum = log_sum(&expected[at]), q_sum = log_sum(&found[at]);
+    for (size_t i = at; i < at + n_vocab; ++i) {
+      const double log_p = expected[i] - p_sum;
+      total += std::exp(log_p) * (log_p - (found[i] - q_sum));
+    }
+  }
+  return total / static_cast<double>(n_tokens);
+}
+
+/// The share of (layer, token) whose sets of experts are not the same.
+double share_of_flips(const std::vector<int32_t>& a, const std::vector<int32_t>& b, size_t n_used) {
+  REQUIRE(a.size() == b.size());
+  const auto set_at = [&](const std::vector<int32_t>& ids, size_t i) {
+    const auto* first = ids.data() + i;
+    return std::set<int32_t>(first, first + n_used);
+  };
+  double n_flips = 0;
+  for (size_t i = 0; i < a.size(); i += n_used) n_flips += set_at(a, i) != set_at(b, i);
+  return n_flips * static_cast<double>(n_used) / static_cast<double>(a.size());
+}
+
+/// How a fast level is run, and how far its logits may be from the scalar level's.
+struct Path {
+  std::string level;
+  std::vector<std::string> options;
+  double max_divergence;
+};
+
+const Path kPaths[] = {
+    {"avx2", {}, 1.5e-4},
+    {"avx512_vnni", {}, 1.5e-4},
+    {"amx", {}, 5e-5},
+    {"amx", {"-ub", "1"}, 1.5e-4},
+};
+constexpr double kMaxFlips = 0.02;
+constexpr size_t kTokens = 96;
+
+void check_path(const Model& model, const Path& path) {
+  const TempDir dir;
+  std::vector<std::string> options{"-ctk", "f32"};
+  options.insert(options.end(), path.options.begin(), path.options.end());
+  const Evaluation fast = evaluate(model.file, options, path.level);
+  const Evaluation own = evaluate(model.file, options);
+  const std::string chosen(reinterpret_cast<const char*>(fast.experts.data()),
+                           fast.experts.size() * sizeof(int32_t));
+  options.insert(options.end(), {"--experts-in", dir.write("chosen", chosen).string()});
+  const Evaluation replayed = evaluate(model.file, options);
+  const double divergence = mean_divergence(fast.logits, replayed.logits, kTokens);
+  const double flips = share_of_flips(fast.experts, own.experts, model.n_used);
+  if (std::getenv("HYBRID_PRINT_ACCURACY") != nullptr) {
+    std::printf("%-26s %-12s %-6s mean KL %.2e  flips %.2f %%\n", model.file.c_str(),
+                path.level.c_str(), path.options.empty() ? "" : "-ub 1", divergence, 100 * flips);
+  }
+  CHECK(divergence <= path.max_divergence);
+  CHECK(divergence > 0);  // it was another computation
+  CHECK(flips <= kMaxFlips);
+}
+
 }  // namespace
 
 TEST_CASE("f32 cache: logits within 1e-5, the same experts, in both MLA modes") {
@@ -102,7 +181,7 @@ TEST_CASE("groups switched off: the ungrouped references") {
   HYBRID_NEEDS_GOLDEN();
   for (const std::string name : {"r1-q4_k", "r1-q4_k-split-kv"}) {
     for (const std::string mla : {"2", "3"}) {
-      check_exact({name, name}, ".ungrouped", {"--expert-groups", "off", "-mla", mla});
+      check_exact({name, name, 4}, ".ungrouped", {"--expert-groups", "off", "-mla", mla});
     }
   }
 }
@@ -135,5 +214,18 @@ TEST_CASE("micro-batch, batch and threads do not matter") {
     const Evaluation other = evaluate("r1-q4_k", options);
     CHECK(relative_error(other.logits, base.logits) < 1e-5);
     CHECK(other.experts == base.experts);
+  }
+}
+
+TEST_CASE("fast levels: logits near the scalar level's with the same experts, few flips") {
+  HYBRID_NEEDS_GOLDEN();
+  for (const Path& path : kPaths) {
+    if (!hybrid::missing_for(*hybrid::find_simd_level(path.level)).empty()) continue;
+    for (const Model& model : kModels) {
+      CAPTURE(path.level);
+      CAPTURE(path.options.size());
+      CAPTURE(model.file);
+      check_path(model, path);
+    }
   }
 }

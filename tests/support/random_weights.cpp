@@ -110,6 +110,52 @@ std::vector<std::byte> random_weights(DType type, uint64_t n, uint32_t seed) {
   fail("internal: no random weights for type number {}", static_cast<uint32_t>(type));
 }
 
+namespace {
+
+f16_t times(f16_t value, float factor) { return f32_to_f16(factor * f16_to_f32(value)); }
+
+/// Minima of Q4_K and Q5_K that are the scales' equals, see BlockQ4_K::scales.
+void copy_scales_to_minima(uint8_t* scales) {
+  for (int i = 0; i < 4; ++i) {
+    scales[4 + i] = scales[i];
+    scales[8 + i] = static_cast<uint8_t>((scales[8 + i] & 15) * 17);
+  }
+}
+
+void balance(BlockQ4_1& b) { b.m = times(b.d, -7.5f); }
+void balance(BlockQ5_1& b) { b.m = times(b.d, -15.5f); }
+void balance(BlockQ2_K& b) {
+  for (uint8_t& scale : b.scales) scale = static_cast<uint8_t>((scale & 15) * 17);
+  b.dmin = times(b.d, 1.5f);
+}
+void balance(BlockQ4_K& b) {
+  copy_scales_to_minima(b.scales);
+  b.dmin = times(b.d, 7.5f);
+}
+void balance(BlockQ5_K& b) {
+  copy_scales_to_minima(b.scales);
+  b.dmin = times(b.d, 15.5f);
+}
+
+template <class Block>
+void balance_all(std::vector<std::byte>& bytes) {
+  for (size_t at = 0; at < bytes.size(); at += sizeof(Block)) {
+    balance(*reinterpret_cast<Block*>(&bytes[at]));
+  }
+}
+
+}  // namespace
+
+std::vector<std::byte> balanced_weights(DType type, uint64_t n, uint32_t seed) {
+  std::vector<std::byte> bytes = random_weights(type, n, seed);
+  if (type == DType::q4_1) balance_all<BlockQ4_1>(bytes);
+  if (type == DType::q5_1) balance_all<BlockQ5_1>(bytes);
+  if (type == DType::q2_k) balance_all<BlockQ2_K>(bytes);
+  if (type == DType::q4_k) balance_all<BlockQ4_K>(bytes);
+  if (type == DType::q5_k) balance_all<BlockQ5_K>(bytes);
+  return bytes;
+}
+
 std::vector<float> random_floats(uint64_t n, uint32_t seed) {
   Random random(seed);
   std::normal_distribution<float> normal;

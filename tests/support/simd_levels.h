@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <vector>
+
 #include "tensor/simd_level.h"
 
 namespace hybrid::test {
@@ -26,9 +28,20 @@ class LevelScope {
   SimdLevel before_;
 };
 
+/// Those of this processor, for tests that share a reference between them.
+inline std::vector<SimdLevel> simd_levels() {
+  std::vector<SimdLevel> levels;
+  for (const SimdLevel level :
+       {SimdLevel::scalar, SimdLevel::avx2, SimdLevel::avx512_vnni, SimdLevel::amx}) {
+    if (missing_for(level).empty()) levels.push_back(level);
+  }
+  return levels;
+}
+
 }  // namespace hybrid::test
 
-/// First line of a test case. What follows runs at the scalar level, then at avx2, ...
+/// First line of a test case. What follows runs at the scalar level, then at avx2, ... Ops that the
+/// matrix units do not serve are at amx what they are at avx512_vnni (with_simd_level).
 #define HYBRID_AT_EACH_SIMD_LEVEL()                                 \
   hybrid::test::LevelScope level_scope;                             \
   SUBCASE("scalar") { level_scope.set(hybrid::SimdLevel::scalar); } \
@@ -37,4 +50,7 @@ class LevelScope {
   }                                                                 \
   SUBCASE("avx512_vnni") {                                          \
     if (!level_scope.set(hybrid::SimdLevel::avx512_vnni)) return;   \
+  }                                                                 \
+  SUBCASE("amx") {                                                  \
+    if (!level_scope.set(hybrid::SimdLevel::amx)) return;           \
   }

@@ -1,16 +1,45 @@
 #include "tests/support/tiny_model.h"
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <vector>
 
+#include "base/half.h"
 #include "runtime/byte_level.h"
+#include "tensor/quant_blocks.h"
 #include "tests/support/random_weights.h"
 
 namespace hybrid::test {
 namespace {
 
 using Floats = std::vector<float>;
+
+std::string q8_0_bytes(const Floats& values) {
+  std::string bytes;
+  for (size_t at = 0; at < values.size(); at += 32) {
+    float largest = 0;
+    for (size_t i = at; i < at + 32; ++i) largest = std::max(largest, std::abs(values[i]));
+    BlockQ8_0 block;
+    block.d = f32_to_f16(largest / 127);
+    const float d = f16_to_f32(block.d);
+    for (size_t i = 0; i < 32; ++i) {
+      block.qs[i] = static_cast<int8_t>(std::lround(std::clamp(values[at + i] / d, -127.f, 127.f)));
+    }
+    bytes.append(reinterpret_cast<const char*>(&block), sizeof(block));
+  }
+  return bytes;
+}
+
+std::string f16_bytes(const Floats& values) {
+  std::string bytes;
+  for (const float v : values) bytes += gguf_bytes(f32_to_f16(v));
+  return bytes;
+}
+
+std::string f32_bytes(const Floats& values) {
+  return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)};
+}
 
 /// Adds tensors whose values depend on their name alone, so that layouts can be compared.
 class Maker {
@@ -33,8 +62,14 @@ class Maker {
       dims.back() += 1;
       data.resize(data.size() + row);
     }
-    std::string bytes(reinterpret_cast<const char*>(data.data()), data.size() * sizeof(float));
-    gguf_.add_tensor(name, DType::f32, std::move(dims), std::move(bytes));
+    const bool is_matrix = dims.size() > 1 && name.find("ffn_gate_inp") == std::string::npos;
+    if (!o_.quantised || !is_matrix) {
+      gguf_.add_tensor(name, DType::f32, std::move(dims), f32_bytes(data));
+    } else if (dims[0] % 32 == 0) {
+      gguf_.add_tensor(name, DType::q8_0, std::move(dims), q8_0_bytes(data));
+    } else {
+      gguf_.add_tensor(name, DType::f16, std::move(dims), f16_bytes(data));
+    }
   }
 
   void weight(const std::string& name, std::vector<uint64_t> dims) {

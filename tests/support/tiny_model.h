@@ -1,6 +1,6 @@
 #pragma once
 // A deepseek2 model small enough to build in a test, in every layout a file may have. Random
-// weights (f32), real tensor names, a byte-level vocabulary.
+// weights (f32 unless asked for others), real tensor names, a byte-level vocabulary.
 
 #include <cstdint>
 #include <string>
@@ -20,6 +20,8 @@ struct TinyModelOptions {
   bool merged_gate_up = false;
   enum class Kv { merged, split_2d, split_3d } kv = Kv::merged;
   bool newer_metadata = false;  // head_count_kv 1 and the *_mla keys
+  /// Matrices other than the router are Q8_0 where the length of their rows allows it, else F16.
+  bool quantised = false;
   std::string architecture = "deepseek2";
   std::string chat_template = "";
   std::string leave_out = "";  // a tensor that is missing

@@ -80,7 +80,7 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
 /// The contract of VectorOps::dot, word for word and without a vector type.
 float plain_dot(const float* a, const float* b, uint64_t n) {
   const bool fused = simd_level() != SimdLevel::scalar;
-  const uint64_t n_lanes = simd_level() == SimdLevel::avx512_vnni ? 16 : 8;
+  const uint64_t n_lanes = simd_level() >= SimdLevel::avx512_vnni ? 16 : 8;
   float totals[16] = {};
   const auto add = [&](uint64_t begin, uint64_t end) {
     float sums[16] = {};

@@ -124,7 +124,7 @@ TEST_CASE("every level rounds activations to the same bits") {
   test::LevelScope scope;
   scope.set(SimdLevel::scalar);
   quantize_row(x.data(), 1024, scalar.data());
-  for (const SimdLevel level : {SimdLevel::avx2, SimdLevel::avx512_vnni}) {
+  for (const SimdLevel level : {SimdLevel::avx2, SimdLevel::avx512_vnni, SimdLevel::amx}) {
     if (!scope.set(level)) continue;
     quantize_row(x.data(), 1024, other.data());
     CHECK(std::memcmp(scalar.data(), other.data(), sizeof(ActivationBlock) * 4) == 0);
