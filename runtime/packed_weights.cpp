@@ -18,10 +18,10 @@ void add(std::vector<Weight*>& all, std::initializer_list<Weight*> weights) {
   }
 }
 
-/// Panels that one task packs: about 512 KB of the file.
+/// Panels that one task packs: about 2 MB of the file, so that mostly one thread fills a huge page.
 uint64_t panels_per_task(const Weight& w) {
   const uint64_t panel = kPanelRows * w.rows.row_bytes();
-  return std::max<uint64_t>(1, (uint64_t{512} << 10) / panel);
+  return std::max<uint64_t>(1, (uint64_t{2048} << 10) / panel);
 }
 
 /// Panels [begin, end) of a stack of matrices, counted through.
@@ -126,8 +126,8 @@ void PackedWeights::pack(const MlaShape& mla, ModelWeights& weights, Workers& wo
     }
   });
   const std::vector<Task> tasks = tasks_of(all);
-  // In slices of about 128 MB, with a word about progress between them.
-  constexpr uint64_t kTasksPerSlice = 256;
+  // In slices of about 256 MB, with a word about progress between them.
+  constexpr uint64_t kTasksPerSlice = 128;
   uint64_t n_done = 0;
   for (uint64_t first = 0; first < tasks.size(); first += kTasksPerSlice) {
     const uint64_t n = std::min<uint64_t>(kTasksPerSlice, tasks.size() - first);

@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstring>
+#include <optional>
+#include <vector>
 
 #include "base/error.h"
-#include "base/half.h"
-#include "tensor/quant_blocks.h"
+#include "tensor/panel_exponent.h"
 
 namespace hybrid {
 namespace {
@@ -23,10 +23,21 @@ uint32_t lone_scale_offset(DType type) {
   return type == DType::q3_k || type == DType::q6_k ? info_of(type).block_bytes - 2 : 0;
 }
 
-/// source[i]: the byte of a row's blocks that becomes byte i of its unit.
+/// Four dwords of a unit that are 16 bytes in a row of the file: packed together, which is what
+/// makes packing as fast as memory.
+struct Tile {
+  uint16_t dword;
+  uint16_t source;  // the first of the bytes
+  bool swapped;     // the two halves in the middle of each eight bytes change places (F16, BF16)
+};
+
+/// source[i]: the byte of a row's blocks that becomes byte i of its unit. `tiles` and `singles`
+/// (dwords gathered byte by byte) say the same, in the form that pack_unit() wants.
 struct ByteOrder {
   PanelFormat format;
   std::array<uint16_t, kMaxRowBytes> source{};
+  std::vector<Tile> tiles;
+  std::vector<uint16_t> singles;
 };
 
 void order_block(ByteOrder& order, uint32_t& at, uint32_t begin, uint32_t end) {
@@ -72,39 +83,100 @@ ByteOrder make_order(DType type) {
   return order;
 }
 
+/// The tile of the four dwords before `end`, if they are one.
+std::optional<Tile> tile_before(const ByteOrder& order, uint32_t end) {
+  constexpr uint8_t kStraight[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  constexpr uint8_t kSwapped[16] = {0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15};
+  if (end < 4 || 4 * end > order.format.row_bytes) return std::nullopt;
+  const uint16_t* source = &order.source[4 * (end - 4)];
+  const auto lies_as = [&](const uint8_t* bytes) {
+    return std::equal(bytes, bytes + 16, source,
+                      [&](uint8_t byte, uint16_t from) { return from == source[0] + byte; });
+  };
+  const bool swapped = lies_as(kSwapped);
+  if (!swapped && !lies_as(kStraight)) return std::nullopt;
+  return Tile{static_cast<uint16_t>(end - 4), source[0], swapped};
+}
+
+/// A run of dwords that four do not divide ends in a tile that repeats some of the one before it.
+void cut_into_tiles(ByteOrder& order) {
+  const uint32_t n_dwords = order.format.row_bytes / 4;
+  for (uint32_t i = 0; i < n_dwords;) {
+    std::optional<Tile> tile;
+    uint32_t n_new = 5;  // dwords that the tile adds
+    while (n_new > 1 && !tile) tile = tile_before(order, i + --n_new);
+    if (tile) {
+      order.tiles.push_back(*tile);
+    } else {
+      order.singles.push_back(static_cast<uint16_t>(i));
+    }
+    i += n_new;
+  }
+}
+
 const ByteOrder& order_of(DType type) {
   static const auto orders = [] {
     std::array<ByteOrder, 64> all{};
     size_t count = 0;
     const DTypeInfo* types = all_dtypes(count);
     for (size_t i = 0; i < count; ++i) {
-      all.at(static_cast<size_t>(types[i].type)) = make_order(types[i].type);
+      ByteOrder& order = all.at(static_cast<size_t>(types[i].type));
+      order = make_order(types[i].type);
+      cut_into_tiles(order);
     }
     return all;
   }();
   return orders[static_cast<size_t>(info_of(type).type)];
 }
 
-/// The four bytes that become dword i.
-uint32_t gather_dword(const ByteOrder& order, const std::byte* row, uint32_t i) {
-  uint32_t value;
-  const uint16_t* source = &order.source[4 * i];
-  if (source[3] == source[0] + 3) {
-    std::memcpy(&value, row + source[0], 4);
-    return value;
-  }
-  std::byte bytes[4];
-  for (int b = 0; b < 4; ++b) bytes[b] = row[source[b]];
-  std::memcpy(&value, bytes, 4);
-  return value;
+using Dwords = uint32_t __attribute__((vector_size(16)));
+using Halves = uint16_t __attribute__((vector_size(16)));
+
+template <bool kSwapped>
+Dwords load_dwords(const std::byte* from) {
+  Halves v;
+  std::memcpy(&v, from, sizeof(v));
+  if constexpr (kSwapped) v = __builtin_shufflevector(v, v, 0, 2, 1, 3, 4, 6, 5, 7);
+  return reinterpret_cast<Dwords>(v);
 }
 
-/// One row into (or out of) a unit; n_bytes of the row are there, the rest are zeros.
-void pack_row(const ByteOrder& order, const std::byte* row, std::byte* lane) {
-  const uint32_t n_dwords = order.format.row_bytes / 4;
-  for (uint32_t i = 0; i < n_dwords; ++i) {
-    const uint32_t value = gather_dword(order, row, i);
-    std::memcpy(lane + i * kVectorBytes, &value, 4);
+/// A tile of four rows: dword i of the tile, of the four rows, goes to to[64 i].
+template <bool kSwapped>
+void pack_tile(const std::byte* const* rows, uint32_t source, std::byte* to) {
+  const Dwords a = load_dwords<kSwapped>(rows[0] + source);
+  const Dwords b = load_dwords<kSwapped>(rows[1] + source);
+  const Dwords c = load_dwords<kSwapped>(rows[2] + source);
+  const Dwords d = load_dwords<kSwapped>(rows[3] + source);
+  const Dwords ac_low = __builtin_shufflevector(a, c, 0, 4, 1, 5);
+  const Dwords ac_high = __builtin_shufflevector(a, c, 2, 6, 3, 7);
+  const Dwords bd_low = __builtin_shufflevector(b, d, 0, 4, 1, 5);
+  const Dwords bd_high = __builtin_shufflevector(b, d, 2, 6, 3, 7);
+  const Dwords out[4] = {__builtin_shufflevector(ac_low, bd_low, 0, 4, 1, 5),
+                         __builtin_shufflevector(ac_low, bd_low, 2, 6, 3, 7),
+                         __builtin_shufflevector(ac_high, bd_high, 0, 4, 1, 5),
+                         __builtin_shufflevector(ac_high, bd_high, 2, 6, 3, 7)};
+  for (int i = 0; i < 4; ++i) std::memcpy(to + i * kVectorBytes, &out[i], sizeof(out[i]));
+}
+
+/// rows: [16], a unit of each.
+void pack_unit(const ByteOrder& order, const std::byte* const* rows, std::byte* dst) {
+  for (uint32_t r = 0; r < kPanelRows; r += 4) {
+    for (const Tile& tile : order.tiles) {
+      std::byte* to = dst + tile.dword * kVectorBytes + r * 4;
+      if (tile.swapped) {
+        pack_tile<true>(rows + r, tile.source, to);
+      } else {
+        pack_tile<false>(rows + r, tile.source, to);
+      }
+    }
+  }
+  for (const uint32_t dword : order.singles) {
+    const uint16_t* source = &order.source[4 * dword];
+    for (uint32_t r = 0; r < kPanelRows; ++r) {
+      const std::byte* row = rows[r];
+      const std::byte bytes[4] = {row[source[0]], row[source[1]], row[source[2]], row[source[3]]};
+      std::memcpy(dst + dword * kVectorBytes + r * 4, bytes, sizeof(bytes));
+    }
   }
 }
 
@@ -112,92 +184,6 @@ void unpack_row(const ByteOrder& order, const std::byte* lane, std::byte* row) {
   for (uint32_t i = 0; i < order.format.row_bytes; ++i) {
     row[order.source[i]] = lane[i / 4 * kVectorBytes + i % 4];
   }
-}
-
-/// |weight| <= scale * |d| + minimum * |dmin| for every element of a block, with d and dmin (or m)
-/// at these offsets; minimum 0 where there is none.
-struct Bound {
-  uint32_t scale_offset = 0;
-  float scale = 0;
-  uint32_t minimum_offset = 0;
-  float minimum = 0;
-};
-
-Bound bound_of(DType type) {
-  switch (type) {
-    case DType::q4_0:
-      return {0, 8};
-    case DType::q4_1:
-      return {0, 15, 2, 1};
-    case DType::q5_0:
-      return {0, 16};
-    case DType::q5_1:
-      return {0, 31, 2, 1};
-    case DType::q8_0:
-      return {0, 128};
-    case DType::q2_k:
-      return {80, 15 * 3, 82, 15};
-    case DType::q3_k:
-      return {108, 32 * 4};
-    case DType::q4_k:
-      return {0, 63 * 15, 2, 63};
-    case DType::q5_k:
-      return {0, 63 * 31, 2, 63};
-    case DType::q6_k:
-      return {208, 128 * 32};
-    case DType::iq4_nl:
-      return {0, 127};
-    case DType::iq4_xs:
-      return {0, 32 * 127};
-    case DType::iq2_xxs:
-    case DType::iq2_xs:
-    case DType::iq2_s:
-      return {0, 15.5f / 4 * 43};
-    case DType::iq3_xxs:
-      return {0, 15.5f / 2 * 62};
-    case DType::iq3_s:
-      return {0, 31 * 64};  // the offset of the signed values counts, too
-    case DType::iq1_s:
-      return {0, 15 * 2};
-    case DType::iq1_m:
-      return {0, 15 * 2};
-    default:
-      return {0, 1};  // the element itself
-  }
-}
-
-float magnitude_at(const std::byte* p) {
-  f16_t bits;
-  std::memcpy(&bits, p, sizeof(bits));
-  return std::abs(f16_to_f32(bits));
-}
-
-float block_bound(DType type, const Bound& bound, const std::byte* block) {
-  if (type == DType::mxfp4) return 12 * e8m0_half(static_cast<uint8_t>(block[0]));
-  if (type == DType::iq1_m) {
-    BlockIQ1_M b;
-    std::memcpy(&b, block, sizeof(b));
-    return bound.scale * std::abs(f16_to_f32(iq1_m_scale(b)));
-  }
-  float value = bound.scale * magnitude_at(block + bound.scale_offset);
-  if (bound.minimum > 0) value += bound.minimum * magnitude_at(block + bound.minimum_offset);
-  return value;
-}
-
-int8_t exponent_of(DType type, const std::byte* rows, uint64_t n_blocks) {
-  if (type == DType::f32 || type == DType::bf16) return 0;
-  const Bound bound = bound_of(type);
-  const uint32_t block_bytes = info_of(type).block_bytes;
-  float largest = 0;
-  for (uint64_t i = 0; i < n_blocks; ++i) {
-    const float value = block_bound(type, bound, rows + i * block_bytes);
-    if (std::isfinite(value)) largest = std::max(largest, value);
-  }
-  if (largest == 0) return 0;
-  int log2_above;  // largest < 2^log2_above
-  std::frexp(largest, &log2_above);
-  const int limit = type == DType::f16 ? 15 : 60;  // 2^e must be a half float, or at least a float
-  return static_cast<int8_t>(std::clamp(15 - log2_above, -limit, limit));
 }
 
 }  // namespace
@@ -212,23 +198,26 @@ uint64_t panel_bytes(DType type, uint64_t n_cols) {
 int8_t pack_panel(DType type, const std::byte* rows, uint64_t n_rows, uint64_t n_cols,
                   std::byte* dst) {
   HYBRID_CHECK(n_rows >= 1 && n_rows <= kPanelRows);
+  static constexpr std::byte kNoRow[kMaxRowBytes]{};
   const ByteOrder& order = order_of(type);
-  const uint64_t row_bytes = hybrid::row_bytes(type, n_cols);
-  if (n_rows < kPanelRows) std::memset(dst, 0, panel_bytes(type, n_cols));
-  for (uint64_t done = 0; done < row_bytes; done += order.format.row_bytes) {
-    const uint64_t n = std::min<uint64_t>(order.format.row_bytes, row_bytes - done);
-    for (uint64_t r = 0; r < n_rows; ++r) {
-      const std::byte* row = rows + r * row_bytes + done;
-      std::array<std::byte, kMaxRowBytes> padded{};
-      if (n < order.format.row_bytes) {
-        std::memcpy(padded.data(), row, n);
-        row = padded.data();
-      }
-      pack_row(order, row, dst + r * 4);
+  const uint64_t row_bytes = hybrid::row_bytes(type, n_cols), unit = order.format.row_bytes;
+  const std::byte* unit_rows[kPanelRows];
+  uint64_t done = 0;
+  for (; done + unit <= row_bytes; done += unit, dst += order.format.unit_bytes) {
+    for (uint64_t r = 0; r < kPanelRows; ++r) {
+      unit_rows[r] = r < n_rows ? rows + r * row_bytes + done : kNoRow;
     }
-    dst += order.format.unit_bytes;
+    pack_unit(order, unit_rows, dst);
   }
-  return exponent_of(type, rows, n_rows * (row_bytes / info_of(type).block_bytes));
+  if (done < row_bytes) {
+    std::byte padded[kPanelRows][kMaxRowBytes]{};
+    for (uint64_t r = 0; r < kPanelRows; ++r) {
+      if (r < n_rows) std::memcpy(padded[r], rows + r * row_bytes + done, row_bytes - done);
+      unit_rows[r] = padded[r];
+    }
+    pack_unit(order, unit_rows, dst);
+  }
+  return panel_exponent(type, rows, n_rows * (row_bytes / info_of(type).block_bytes));
 }
 
 void unpack_panel(DType type, const std::byte* panel, uint64_t n_rows, uint64_t n_cols,
