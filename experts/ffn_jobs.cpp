@@ -45,9 +45,7 @@ class Runner {
         in_form_(input_form(first_.gate.type(), n_tokens_)),
         up_form_(input_form(first_.up.type(), n_tokens_)),
         out_form_(input_form(first_.down.type(), n_tokens_)) {
-    // The net's own input is rounded normally; what it costs to round the hidden rows finely is a
-    // third of a net, and they are where most of the error comes from.
-    HYBRID_CHECK(args.input.precision() == Precision::normal);
+    HYBRID_CHECK(args.input.precision() == Precision::normal || !has(InputForm::tiles));
     HYBRID_CHECK(n_embd_ == args.input.n_cols() && first_.up.n_rows() == n_ff_);
     HYBRID_CHECK(first_.down.n_cols() == n_ff_ && first_.down.n_rows() == n_embd_);
   }
@@ -85,8 +83,12 @@ class Runner {
   /// Brings the input rows of each job together.
   void gather() {
     if (has(InputForm::bytes)) {
-      if (s_.blocks.size() < n_slots()) s_.blocks.resize(n_slots());
-      for (uint64_t i = 0; i < n_slots(); ++i) s_.blocks[i] = args_.input.byte_rows().rows[token_of(i)];
+      const ByteRows all = args_.input.byte_rows();
+      const auto parts = static_cast<uint64_t>(all.n_parts);
+      if (s_.blocks.size() < n_slots() * parts) s_.blocks.resize(n_slots() * parts);
+      for (uint64_t i = 0; i < n_slots(); ++i) {
+        std::copy_n(all.part(token_of(i), 1).rows, parts, s_.blocks.data() + i * parts);
+      }
     }
     if (args_.slot_tokens.empty()) return;
     if (has(InputForm::floats) && has(InputForm::tiles)) {
@@ -241,8 +243,8 @@ class Runner {
                     float* y) {
     const uint64_t begin = rows.first_panel(), end = rows.end_panel();
     if (form == InputForm::bytes) {
-      const ByteRows x{s_.blocks.data() + rows.job.first_slot + slot, 1, n};
-      multiply_bytes(w, x, y, kUnitRows, begin, end);
+      const ByteRows x{s_.blocks.data(), n_parts(args_.input.precision()), 0};
+      multiply_bytes(w, x.part(rows.job.first_slot + slot, n), y, kUnitRows, begin, end);
     } else if (form == InputForm::floats) {
       const float* x = input_floats(rows.job) + slot * n_embd_;
       float_rows(w, x, n, rows.begin, rows.end, y, kUnitRows);
@@ -319,7 +321,7 @@ uint64_t gathered_bytes(uint64_t n_embd, uint64_t n_rows) {
 uint64_t FfnScratch::n_bytes(uint64_t n_embd, uint64_t n_ff, uint64_t n_slots, uint64_t max_jobs) {
   const uint64_t n_rows = n_padded_rows(n_slots, max_jobs);
   const uint64_t gathered_now = max_jobs > 1 ? gathered_bytes(n_embd, n_rows) : 0;
-  return HiddenRows::n_bytes(n_rows, n_ff) + gathered_now + n_slots * sizeof(ActivationBlock*) +
+  return HiddenRows::n_bytes(n_rows, n_ff) + gathered_now + 2 * n_slots * sizeof(ActivationBlock*) +
          (max_jobs + 1) * sizeof(uint32_t);
 }
 
@@ -327,7 +329,7 @@ void FfnScratch::reserve(uint64_t n_embd, uint64_t n_ff, uint64_t n_slots, uint6
   const uint64_t n_rows = n_padded_rows(n_slots, max_jobs);
   hidden.reserve(n_rows, n_ff);
   if (max_jobs > 1) gathered = HugeBuffer(gathered_bytes(n_embd, n_rows));
-  blocks.resize(n_slots);
+  blocks.resize(2 * n_slots);
   first_row.reserve(max_jobs + 1);
 }
 

@@ -28,7 +28,7 @@ struct FfnJob {
 
 /// Jobs of one call have the same shapes and types. Their slots follow each other.
 struct FfnArgs {
-  MatmulInput& input;  // [n_tokens][n_embd]; forms are made as needed
+  MatmulInput& input;  // [n_tokens][n_embd]; forms are made as needed; not fine where they are tiles
   std::span<const FfnJob> jobs;
   std::span<const uint32_t> slot_tokens;  // [n_slots]; empty: slot i is token i
   float* out = nullptr;                   // [n_slots][n_embd]
@@ -42,7 +42,7 @@ struct FfnScratch {
 
   HiddenRows hidden;
   HugeBuffer gathered;                         // input rows of the slots: tiles, or floats
-  std::vector<const ActivationBlock*> blocks;  // [slots] input blocks
+  std::vector<const ActivationBlock*> blocks;  // [slots][parts] input blocks
   std::vector<uint32_t> first_row;             // [jobs + 1]: of their hidden rows
 };
 

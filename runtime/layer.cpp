@@ -220,7 +220,9 @@ void decoder_layer(const LayerWeights& w, uint32_t layer, StepContext& step) {
   add_projected(step);
 
   norm_rows(step, act.hidden.data(), w.ffn_norm, act.normed.data());
-  set_input(step, act.normed, step.config.n_embd, Precision::normal);
+  // A single token waits for memory: fine rounding costs it nothing.
+  set_input(step, act.normed, step.config.n_embd,
+            step.n_tokens == 1 ? Precision::fine : Precision::normal);
   if (step.config.is_dense_layer(layer)) {
     gated_ffn(w.dense, step);
     add_projected(step);

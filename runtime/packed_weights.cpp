@@ -118,6 +118,7 @@ void PackedWeights::pack(const MlaShape& mla, ModelWeights& weights, Workers& wo
                          const LoadProgress& progress) {
   const std::vector<Weight*> all = packable_weights(weights);
   take(mla, weights, all);
+  if (panels_.n_bytes() == 0) return;
   workers.parallel_for(weights.layers.size() * mla.n_heads, 1, [&](uint64_t begin, uint64_t end) {
     for (uint64_t i = begin; i < end; ++i) {
       const LayerWeights& w = weights.layers[i / mla.n_heads];

@@ -134,7 +134,7 @@ TEST_CASE("fine rounding leaves the weights' error, split weights hardly any") {
       const double limit = info.type == DType::bf16 ? 1e-5 : 3.5e-3;
       CHECK(rms_error(w, fine, product(w, fine, 0, 2)) < limit);
       if (is_codebook) continue;
-      CHECK(rms_error(w, exact, product(w, exact, 0, 2)) < 3e-4);
+      CHECK(rms_error(w, exact, product(w, exact, 0, 2)) < 6e-4);
     }
   }
 }
