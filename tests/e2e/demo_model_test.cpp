@@ -1,14 +1,16 @@
 // The model that ships with the project, against logits of its decoded weights from another program
-// (PyTorch, float32), and its perplexity at every level.
+// (PyTorch, float32), and its perplexity at every level. The bound at the fast levels is for their
+// rounding of activations; golden_models_test.cpp has the finer one.
 
 #include <doctest/doctest.h>
 
 #include <string>
 #include <vector>
 
-#include "tensor/simd_level.h"
+#include "tests/support/accuracy.h"
 #include "tests/support/golden.h"
 #include "tests/support/run_program.h"
+#include "tests/support/simd_levels.h"
 #include "tests/support/temp_dir.h"
 
 using namespace hybrid::test;
@@ -34,10 +36,7 @@ constexpr Reference kReference[] = {
 
 std::vector<std::string> levels() {
   std::vector<std::string> names;
-  for (const auto level :
-       {hybrid::SimdLevel::scalar, hybrid::SimdLevel::avx2, hybrid::SimdLevel::avx512_vnni}) {
-    if (hybrid::missing_for(level).empty()) names.emplace_back(name_of(level));
-  }
+  for (const auto level : simd_levels()) names.emplace_back(name_of(level));
   return names;
 }
 
@@ -59,9 +58,10 @@ TEST_CASE("the demo's logits are those of its decoded weights") {
               level});
     const auto logits = read_array<float>(out);
     REQUIRE(logits.size() == 32 * 4096);
-    for (const Reference& r : kReference) {
-      CHECK(logits[r.position * 4096 + r.id] == doctest::Approx(r.logit).epsilon(1e-5));
-    }
+    RelativeRms rms;
+    for (const Reference& r : kReference) rms.add(logits[r.position * 4096 + r.id], r.logit);
+    CHECK(rms.value() < (level == "scalar" ? 1e-5 : 0.015));
+    print_accuracy("demo logits {}: {:.3f} %", level, 100 * rms.value());
   }
 }
 
@@ -74,7 +74,9 @@ TEST_CASE("the demo's perplexity is the same at every level") {
     const std::string out =
         run_well({"perplexity", "-m", kDemo, "-f", text, "--ctx", "256", "--isa", level}).out;
     const double perplexity = std::stod(out.substr(out.find("perplexity") + 10));
-    CHECK(perplexity == doctest::Approx(21.2861).epsilon(0.0005));
+    // Fast levels were within 0.06 % over this text, and within 0.06 % at avx2, 0.01 % at amx over
+    // ten times as much.
+    CHECK(perplexity == doctest::Approx(21.2861).epsilon(level == "scalar" ? 1e-5 : 0.001));
   }
 }
 

@@ -3,14 +3,12 @@
 
 #include <doctest/doctest.h>
 
-#include <algorithm>
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
 #include <set>
 #include <vector>
 
 #include "tensor/simd_level.h"
+#include "tests/support/accuracy.h"
 #include "tests/support/golden.h"
 #include "tests/support/run_program.h"
 #include "tests/support/temp_dir.h"
@@ -93,28 +91,6 @@ void check_exact(const Model& model, const std::string& suffix,
   CHECK(found.experts == read_array<int32_t>(golden(reference + ".experts.i32")));
 }
 
-/// Mean over the tokens of the divergence of what the logits say from what they should say.
-double mean_divergence(const std::vector<float>& found, const std::vector<float>& expected,
-                       size_t n_tokens) {
-  REQUIRE(found.size() == expected.size());
-  const size_t n_vocab = found.size() / n_tokens;
-  const auto log_sum = [&](const float* row) {
-    const double most = *std::max_element(row, row + n_vocab);
-    double sum = 0;
-    for (size_t i = 0; i < n_vocab; ++i) sum += std::exp(row[i] - most);
-    return most + std::log(sum);
-  };
-  double total = 0;
-  for (size_t at = 0; at < found.size(); at += n_vocab) {
-    const double p_sum = log_sum(&expected[at]), q_sum = log_sum(&found[at]);
-    for (size_t i = at; i < at + n_vocab; ++i) {
-      const double log_p = expected[i] - p_sum;
-      total += std::exp(log_p) * (log_p - (found[i] - q_sum));
-    }
-  }
-  return total / static_cast<double>(n_tokens);
-}
-
 /// The share of (layer, token) whose sets of experts are not the same.
 double share_of_flips(const std::vector<int32_t>& a, const std::vector<int32_t>& b, size_t n_used) {
   REQUIRE(a.size() == b.size());
@@ -153,12 +129,11 @@ void check_path(const Model& model, const Path& path) {
                            fast.experts.size() * sizeof(int32_t));
   options.insert(options.end(), {"--experts-in", dir.write("chosen", chosen).string()});
   const Evaluation replayed = evaluate(model.file, options);
+  REQUIRE(fast.logits.size() == replayed.logits.size());
   const double divergence = mean_divergence(fast.logits, replayed.logits, kTokens);
   const double flips = share_of_flips(fast.experts, own.experts, model.n_used);
-  if (std::getenv("HYBRID_PRINT_ACCURACY") != nullptr) {
-    std::printf("%-26s %-12s %-6s mean KL %.2e  flips %.2f %%\n", model.file.c_str(),
-                path.level.c_str(), path.options.empty() ? "" : "-ub 1", divergence, 100 * flips);
-  }
+  print_accuracy("{:25} {:11} {:6} mean KL {:.2e}  flips {:.2f} %", model.file, path.level,
+                 path.options.empty() ? "" : "-ub 1", divergence, 100 * flips);
   CHECK(divergence <= path.max_divergence);
   CHECK(divergence > 0);  // it was another computation
   CHECK(flips <= kMaxFlips);

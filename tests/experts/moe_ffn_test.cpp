@@ -43,8 +43,9 @@ double max_error(const FfnTypes& types, uint64_t n_tokens, Spread spread) {
   return spread == Spread::gaussian ? 0.020 : 0.024;
 }
 
-/// Every level, layout and number of threads.
-void check_case(const MoeCase& c) {
+/// Every level, layout and number of threads. `used`: a scratch that other cases have left their
+/// numbers in.
+void check_case(const MoeCase& c, MoeFfnScratch& used) {
   CAPTURE(c.n_tokens());
   CAPTURE(c.n_used);
   LevelScope scope;
@@ -58,12 +59,12 @@ void check_case(const MoeCase& c) {
     c.add_errors(y, rms);
     // Of few outputs the error scatters; the test of every type has many.
     CHECK(rms.value() <= 1.5 * max_error(c.experts.types(), c.n_tokens(), Spread::gaussian));
-    CHECK(same_bits(c.run(layouts[0], two), y));
-    CHECK(same_bits(c.run(layouts[0], three), y));
+    CHECK(same_bits(c.run(layouts[0], two, used), y));
+    CHECK(same_bits(c.run(layouts[0], three, used), y));
     for (size_t i = 1; i < layouts.size(); ++i) {
       CAPTURE(i);
-      CHECK(same_bits(c.run(layouts[i], one), y));
-      CHECK(same_bits(c.run(layouts[i], three), y));
+      CHECK(same_bits(c.run(layouts[i], one, used), y));
+      CHECK(same_bits(c.run(layouts[i], three, used), y));
     }
   }
 }
@@ -76,15 +77,16 @@ void check_counts(const FfnTypes& types, uint64_t n_embd, uint64_t n_ff) {
   CAPTURE(n_embd);
   CAPTURE(n_ff);
   const TestExperts experts(types, n_embd, n_ff, 8);
+  static MoeFfnScratch used;
   for (const uint64_t n_tokens : {1, 2, 5, 17, 70}) {
-    check_case({experts, 3, random_ids(n_tokens, 3, 6), Spread::gaussian});
+    check_case({experts, 3, random_ids(n_tokens, 3, 6), Spread::gaussian}, used);
   }
-  check_case({experts, 1, std::vector<int32_t>(70, 4), Spread::gaussian});
+  check_case({experts, 1, std::vector<int32_t>(70, 4), Spread::gaussian}, used);
   std::vector<int32_t> ids;  // rows of expert e:
   const int n_rows[] = {1, 0, 17, 2, 15, 3, 16, 0};
   for (int e = 0; e < 8; ++e) ids.insert(ids.end(), n_rows[e], e);
   std::shuffle(ids.begin(), ids.end(), std::mt19937(3));
-  check_case({experts, 1, ids, Spread::gaussian});
+  check_case({experts, 1, ids, Spread::gaussian}, used);
 }
 
 }  // namespace

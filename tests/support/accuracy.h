@@ -60,6 +60,28 @@ class RelativeRms {
   double error_ = 0, norm_ = 1e-300;
 };
 
+/// Mean over the tokens of the Kullback-Leibler divergence of what the logits say from what they
+/// should say. Both [n_tokens][n_vocab].
+inline double mean_divergence(const std::vector<float>& found, const std::vector<float>& expected,
+                              uint64_t n_tokens) {
+  const uint64_t n_vocab = found.size() / n_tokens;
+  const auto log_sum = [&](const float* row) {
+    const double most = *std::max_element(row, row + n_vocab);
+    double sum = 0;
+    for (uint64_t i = 0; i < n_vocab; ++i) sum += std::exp(row[i] - most);
+    return most + std::log(sum);
+  };
+  double total = 0;
+  for (uint64_t at = 0; at < found.size(); at += n_vocab) {
+    const double p_sum = log_sum(&expected[at]), q_sum = log_sum(&found[at]);
+    for (uint64_t i = at; i < at + n_vocab; ++i) {
+      const double log_p = expected[i] - p_sum;
+      total += std::exp(log_p) * (log_p - (found[i] - q_sum));
+    }
+  }
+  return total / static_cast<double>(n_tokens);
+}
+
 /// Prints a measured figure where the environment has HYBRID_PRINT_ACCURACY.
 template <class... Args>
 void print_accuracy(fmt::format_string<Args...> format, Args&&... args) {
