@@ -52,7 +52,7 @@ Engine::Engine(const EngineOptions& options)
   }
   if (options.pack) {
     Workers workers(std::max(options.execution.n_threads, options.execution.n_threads_batch));
-    model_.pack(workers, options.on_load);
+    model_.load_packed(workers, options.on_load);
   }
   n_ctx_ = options.n_ctx > 0 ? options.n_ctx : std::min(config.n_ctx_train, kDefaultMaxContext);
 }

@@ -36,6 +36,11 @@ class Model {
   /// Packs the weights for the fast kernels, see PackedWeights. Without it they are packed anew for
   /// each product, from the mapped file. Same results.
   void pack(Workers& workers, const LoadProgress& progress);
+  /// The same from the model's cache, where there is a valid one; why a cache is not used becomes
+  /// one of the config's notes.
+  void load_packed(Workers& workers, const LoadProgress& progress);
+  /// Packs and writes the model's cache; returns where. Throws Error.
+  std::filesystem::path write_cache(Workers& workers, const LoadProgress& progress);
   bool is_packed() const { return packed_.n_bytes() > 0; }
   uint64_t packed_bytes() const { return packed_.n_bytes(); }
 

@@ -79,6 +79,11 @@ std::vector<Weight*> packable_weights(ModelWeights& weights) {
   return all;
 }
 
+std::vector<const Weight*> packable_weights(const ModelWeights& weights) {
+  const std::vector<Weight*> all = packable_weights(const_cast<ModelWeights&>(weights));
+  return {all.begin(), all.end()};
+}
+
 void PackedWeights::take(const std::vector<Weight*>& all) {
   uint64_t bytes = 0, panels = 0;
   for (const Weight* w : all) {
@@ -103,24 +108,50 @@ void PackedWeights::take(const std::vector<Weight*>& all) {
   }
 }
 
-void PackedWeights::pack(ModelWeights& weights, Workers& workers, const LoadProgress& progress) {
-  const std::vector<Weight*> all = packable_weights(weights);
-  take(all);
+void PackedWeights::fill(const std::vector<Weight*>& all, Workers& workers,
+                         const LoadProgress& progress) {
   const std::vector<Task> tasks = tasks_of(all);
   // In slices of about 256 MB, with a word about progress between them.
   constexpr uint64_t kTasksPerSlice = 128;
-  uint64_t n_done = 0;
+  LoadStep step{LoadActivity::pack, 0, panels_.n_bytes()};
   for (uint64_t first = 0; first < tasks.size(); first += kTasksPerSlice) {
     const uint64_t n = std::min<uint64_t>(kTasksPerSlice, tasks.size() - first);
     workers.parallel_for(n, 1, [&](uint64_t begin, uint64_t end) {
       for (uint64_t i = begin; i < end; ++i) run(tasks[first + i]);
     });
     for (uint64_t i = first; i < first + n; ++i) {
-      n_done += (tasks[i].end - tasks[i].begin) *
-                panel_bytes(tasks[i].weight->type(), tasks[i].weight->n_cols());
+      step.n_done += (tasks[i].end - tasks[i].begin) *
+                     panel_bytes(tasks[i].weight->type(), tasks[i].weight->n_cols());
     }
-    if (progress) progress(n_done, panels_.n_bytes());
+    step.finished = first + n == tasks.size();
+    if (progress) progress(step);
   }
+}
+
+void PackedWeights::pack(ModelWeights& weights, Workers& workers, const LoadProgress& progress) {
+  const std::vector<Weight*> all = packable_weights(weights);
+  take(all);
+  fill(all, workers, progress);
+}
+
+void PackedWeights::load(const GgufFile& model, ModelWeights& weights, Workers& workers,
+                         const LoadProgress& progress, std::vector<std::string>& notes) {
+  const std::vector<Weight*> all = packable_weights(weights);
+  if (all.empty()) return;
+  take(all);
+  const std::filesystem::path& source = model.parts().front().path;
+  std::vector<std::string> reasons;
+  for (const std::filesystem::path& path : panel_cache_paths(source)) {
+    const PanelCacheStatus status =
+        read_panel_cache(path, model, {all.begin(), all.end()}, memory(), workers, progress);
+    if (status.state == PanelCacheStatus::State::valid) return;
+    if (status.state == PanelCacheStatus::State::absent) continue;
+    reasons.push_back(fmt::format("{} is not used: {}; `hybrid-run repack -m {}` writes it anew",
+                                  printable(path.string(), 4096), status.reason,
+                                  printable(source.string(), 4096)));
+  }
+  fill(all, workers, progress);
+  notes.insert(notes.end(), reasons.begin(), reasons.end());
 }
 
 }  // namespace hybrid
