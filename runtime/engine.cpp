@@ -50,9 +50,10 @@ Engine::Engine(const EngineOptions& options)
         "entries, found {}",
         model_.file().metadata().source(), tokenizer_.n_vocab(), config.n_vocab);
   }
-  if (options.pack) {
+  if (options.pack || options.prepare_decode) {
     Workers workers(std::max(options.execution.n_threads, options.execution.n_threads_batch));
-    model_.pack(workers, options.on_load);
+    if (options.prepare_decode) model_.prepare_decode(workers);
+    if (options.pack) model_.load_packed(workers, options.on_load);
   }
   n_ctx_ = options.n_ctx > 0 ? options.n_ctx : std::min(config.n_ctx_train, kDefaultMaxContext);
 }

@@ -8,8 +8,8 @@
 #include <span>
 #include <string_view>
 
-#include "runtime/sampler.h"
 #include "runtime/packed_weights.h"
+#include "runtime/sampler.h"
 #include "runtime/sequence.h"
 #include "runtime/tokenizer.h"
 
@@ -20,7 +20,10 @@ struct EngineOptions {
   uint32_t n_ctx = 0;  // 0: what the model was trained for, at most 32768
   ExpertGroups expert_groups = ExpertGroups::automatic;
   ExecutionOptions execution = {};
-  bool pack = true;  // the weights, at load; the scalar level has no use for it
+  /// Pack the weights at load, or take them from the model's cache, where there is a valid one; the
+  /// scalar level has no use for it.
+  bool pack = true;
+  bool prepare_decode = true;  // see Model; the scalar level has no use for it, either
   LoadProgress on_load = nullptr;
 };
 

@@ -1,5 +1,7 @@
 #include "runtime/model.h"
 
+#include <utility>
+
 #include "base/error.h"
 #include "tensor/dequantize.h"
 #include "tensor/parallel_matmul.h"
@@ -19,7 +21,21 @@ Model::Model(const std::filesystem::path& path, ExpertGroups groups)
 }
 
 void Model::pack(Workers& workers, const LoadProgress& progress) {
-  packed_.pack(config_.mla, weights_, workers, progress);
+  packed_.pack(weights_, workers, progress);
+}
+
+void Model::prepare_decode(Workers& workers) { decode_.make(config_.mla, weights_, workers); }
+
+void Model::load_packed(Workers& workers, const LoadProgress& progress) {
+  packed_.load(file_, weights_, workers, progress, config_.notes);
+}
+
+std::filesystem::path Model::write_cache(Workers& workers, const LoadProgress& progress) {
+  PanelCacheWriter writer(panel_cache_paths(file_.parts().front().path), file_,
+                          packable_weights(std::as_const(weights_)));
+  pack(workers, progress);
+  writer.write(packed_.memory(), workers, progress);
+  return writer.path();
 }
 
 KvCache Model::make_cache(uint32_t n_ctx, DType type) const {

@@ -7,6 +7,7 @@
 
 #include "numa/workers.h"
 #include "runtime/layer.h"
+#include "runtime/decode_weights.h"
 #include "runtime/packed_weights.h"
 #include "runtime/tokenizer.h"
 
@@ -33,11 +34,20 @@ class Model {
   const GgufFile& file() const { return file_; }
   const ModelWeights& weights() const { return weights_; }
 
+  /// Makes the attention weights of single tokens, see DecodeWeights. Without it single tokens take
+  /// the general path, to the same result but for rounding.
+  void prepare_decode(Workers& workers);
   /// Packs the weights for the fast kernels, see PackedWeights. Without it they are packed anew for
   /// each product, from the mapped file. Same results.
   void pack(Workers& workers, const LoadProgress& progress);
+  /// The same from the model's cache, where there is a valid one; why a cache is not used becomes
+  /// one of the config's notes.
+  void load_packed(Workers& workers, const LoadProgress& progress);
+  /// Packs and writes the model's cache; returns where. Throws Error.
+  std::filesystem::path write_cache(Workers& workers, const LoadProgress& progress);
   bool is_packed() const { return packed_.n_bytes() > 0; }
   uint64_t packed_bytes() const { return packed_.n_bytes(); }
+  uint64_t decode_bytes() const { return decode_.n_bytes(); }
 
   KvCache make_cache(uint32_t n_ctx, DType type) const;
 
@@ -52,6 +62,7 @@ class Model {
   ModelConfig config_;
   ModelWeights weights_;
   PackedWeights packed_;
+  DecodeWeights decode_;
   Rope rope_;
 };
 

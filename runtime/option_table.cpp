@@ -9,7 +9,9 @@ namespace {
 
 constexpr std::string_view kGenerating = "run chat";
 constexpr std::string_view kForward = "run chat eval perplexity bench";
+constexpr std::string_view kForwardOrRepack = "run chat eval perplexity bench repack";
 constexpr std::string_view kBench = "bench";
+constexpr std::string_view kRepack = "repack";
 constexpr auto kInteger = OptionKind::integer;
 constexpr auto kNumber = OptionKind::number;
 constexpr auto kToggle = OptionKind::toggle;
@@ -23,7 +25,7 @@ std::vector<OptionSpec> make_table() {
        .short_name = "-m",
        .value_name = "FILE",
        .help = "GGUF file; of a split model, any part",
-       .commands = "run chat eval perplexity bench inspect tokenize"},
+       .commands = "run chat eval perplexity bench inspect tokenize repack"},
       {.name = "config",
        .value_name = "FILE",
        .help = "JSON file of options by their long names; the command line wins over it",
@@ -193,7 +195,7 @@ std::vector<OptionSpec> make_table() {
        .default_text = "one per allowed core",
        .min = 1,
        .max = 4096,
-       .commands = kForward,
+       .commands = kForwardOrRepack,
        .list_commands = kBench},
       {.name = "threads-batch",
        .short_name = "-tb",
@@ -255,9 +257,21 @@ std::vector<OptionSpec> make_table() {
       {.name = "run-time-repack",
        .short_name = "-rtr",
        .kind = kToggle,
-       .help = "pack weights for the fast kernels at load; 0 runs from the mapped file, slower",
+       .help =
+           "pack weights for the fast kernels at load, or read them from the cache that `repack` "
+           "wrote; 0 runs from the mapped file, slower",
        .default_value = "1",
        .commands = kForward},
+      {.name = "check",
+       .kind = kToggle,
+       .help = "read the model's cache and say whether it is valid; write nothing",
+       .default_value = "0",
+       .commands = kRepack},
+      {.name = "remove",
+       .kind = kToggle,
+       .help = "delete the model's cache",
+       .default_value = "0",
+       .commands = kRepack},
       {.name = "fused-moe",
        .short_name = "-fmoe",
        .kind = kToggle,
@@ -380,12 +394,12 @@ std::vector<OptionSpec> make_table() {
        .kind = kToggle,
        .help = "more log",
        .default_value = "0",
-       .commands = kForward},
+       .commands = kForwardOrRepack},
       {.name = "log-json",
        .kind = kToggle,
        .help = "log as JSON lines (an error stays one plain line)",
        .default_value = "0",
-       .commands = kForward},
+       .commands = kForwardOrRepack},
   };
 }
 
@@ -410,11 +424,11 @@ const std::vector<CommandSpec>& command_table() {
       {"bench", "measure the speed of prefill and decode"},
       {"inspect", "metadata and tensors of a GGUF"},
       {"tokenize", "text to token ids and back"},
+      {"repack", "write the packed weights into a cache beside the model, which later runs read"},
       {"plan", "where each tensor would go, and how fast it would run", false},
       {"sweep", "measure over the whole context", false},
       {"tune", "find thread counts for this machine", false},
       {"topology", "what the machine is", false},
-      {"repack", "write the repacked expert cache", false},
       {"serve", "OpenAI-compatible HTTP server", false},
   };
   return table;

@@ -79,16 +79,16 @@ std::vector<Weight*> packable_weights(ModelWeights& weights) {
   return all;
 }
 
-void PackedWeights::take(const MlaShape& mla, ModelWeights& weights,
-                         const std::vector<Weight*>& all) {
+std::vector<const Weight*> packable_weights(const ModelWeights& weights) {
+  const std::vector<Weight*> all = packable_weights(const_cast<ModelWeights&>(weights));
+  return {all.begin(), all.end()};
+}
+
+void PackedWeights::take(const std::vector<Weight*>& all) {
   uint64_t bytes = 0, panels = 0;
   for (const Weight* w : all) {
     bytes += packed_bytes(*w);
     panels += packed_panels(*w);
-  }
-  for (const LayerWeights& w : weights.layers) {
-    bytes += mla_decode_bytes(mla, w.kv_up);
-    panels += mla_decode_panels(mla, w.kv_up);
   }
   const uint64_t available = available_memory_bytes();
   if (bytes + panels > available) {
@@ -106,42 +106,52 @@ void PackedWeights::take(const MlaShape& mla, ModelWeights& weights,
     at += packed_bytes(*w);
     panel += packed_panels(*w);
   }
-  for (LayerWeights& w : weights.layers) {
-    if (mla_decode_bytes(mla, w.kv_up) == 0) continue;
-    w.decode = place_mla_decode(mla, w.kv_up, panels_.data() + at, exponents_.data() + panel);
-    at += mla_decode_bytes(mla, w.kv_up);
-    panel += mla_decode_panels(mla, w.kv_up);
-  }
 }
 
-void PackedWeights::pack(const MlaShape& mla, ModelWeights& weights, Workers& workers,
+void PackedWeights::fill(const std::vector<Weight*>& all, Workers& workers,
                          const LoadProgress& progress) {
-  const std::vector<Weight*> all = packable_weights(weights);
-  take(mla, weights, all);
-  if (panels_.n_bytes() == 0) return;
-  workers.parallel_for(weights.layers.size() * mla.n_heads, 1, [&](uint64_t begin, uint64_t end) {
-    for (uint64_t i = begin; i < end; ++i) {
-      const LayerWeights& w = weights.layers[i / mla.n_heads];
-      if (w.decode.empty()) continue;
-      make_mla_decode_head(mla, w.kv_up, static_cast<uint32_t>(i % mla.n_heads), w.decode);
-    }
-  });
   const std::vector<Task> tasks = tasks_of(all);
   // In slices of about 256 MB, with a word about progress between them.
   constexpr uint64_t kTasksPerSlice = 128;
-  uint64_t n_done = 0;
+  LoadStep step{LoadActivity::pack, 0, panels_.n_bytes()};
   for (uint64_t first = 0; first < tasks.size(); first += kTasksPerSlice) {
     const uint64_t n = std::min<uint64_t>(kTasksPerSlice, tasks.size() - first);
     workers.parallel_for(n, 1, [&](uint64_t begin, uint64_t end) {
       for (uint64_t i = begin; i < end; ++i) run(tasks[first + i]);
     });
     for (uint64_t i = first; i < first + n; ++i) {
-      n_done += (tasks[i].end - tasks[i].begin) *
-                panel_bytes(tasks[i].weight->type(), tasks[i].weight->n_cols());
+      step.n_done += (tasks[i].end - tasks[i].begin) *
+                     panel_bytes(tasks[i].weight->type(), tasks[i].weight->n_cols());
     }
-    if (progress) progress(std::min(n_done, panels_.n_bytes() - 1), panels_.n_bytes());
+    step.finished = first + n == tasks.size();
+    if (progress) progress(step);
   }
-  if (progress) progress(panels_.n_bytes(), panels_.n_bytes());
+}
+
+void PackedWeights::pack(ModelWeights& weights, Workers& workers, const LoadProgress& progress) {
+  const std::vector<Weight*> all = packable_weights(weights);
+  take(all);
+  fill(all, workers, progress);
+}
+
+void PackedWeights::load(const GgufFile& model, ModelWeights& weights, Workers& workers,
+                         const LoadProgress& progress, std::vector<std::string>& notes) {
+  const std::vector<Weight*> all = packable_weights(weights);
+  if (all.empty()) return;
+  take(all);
+  const std::filesystem::path& source = model.parts().front().path;
+  std::vector<std::string> reasons;
+  for (const std::filesystem::path& path : panel_cache_paths(source)) {
+    const PanelCacheStatus status =
+        read_panel_cache(path, model, {all.begin(), all.end()}, memory(), workers, progress);
+    if (status.state == PanelCacheStatus::State::valid) return;
+    if (status.state == PanelCacheStatus::State::absent) continue;
+    reasons.push_back(fmt::format("{} is not used: {}; `hybrid-run repack -m {}` writes it anew",
+                                  printable(path.string(), 4096), status.reason,
+                                  printable(source.string(), 4096)));
+  }
+  fill(all, workers, progress);
+  notes.insert(notes.end(), reasons.begin(), reasons.end());
 }
 
 }  // namespace hybrid

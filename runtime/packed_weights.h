@@ -1,21 +1,21 @@
 #pragma once
 // The packed copy of a model's weights: which tensors are packed, and the memory they live in.
 
-#include <functional>
+#include <string>
 #include <vector>
 
 #include "numa/huge_buffer.h"
 #include "numa/workers.h"
+#include "runtime/load_step.h"
+#include "runtime/panel_cache.h"
 #include "runtime/weights.h"
 
 namespace hybrid {
 
-/// Told of the bytes done, of all, a few times a second, on the caller's thread.
-using LoadProgress = std::function<void(uint64_t n_done, uint64_t n_all)>;
-
 /// The matrices that products read in panels: all but F32 ones (the router), in the order of the
 /// layers.
 std::vector<Weight*> packable_weights(ModelWeights& weights);
+std::vector<const Weight*> packable_weights(const ModelWeights& weights);
 
 class PackedWeights {
  public:
@@ -25,11 +25,19 @@ class PackedWeights {
   /// Packs on all workers, straight from the mapped file into memory of its own, and makes the
   /// weights point to it. The pages of the file are given back as they are done with. Throws Error
   /// with the figures where the machine has not enough memory.
-  void pack(const MlaShape& mla, ModelWeights& weights, Workers& workers,
-            const LoadProgress& progress);
+  void pack(ModelWeights& weights, Workers& workers, const LoadProgress& progress);
+
+  /// The same from the model's cache, where there is a valid one (panel_cache_paths()); otherwise
+  /// packs. Why a cache that is there was not used is added to `notes`.
+  void load(const GgufFile& model, ModelWeights& weights, Workers& workers,
+            const LoadProgress& progress, std::vector<std::string>& notes);
+
+  /// What write_panel_cache() takes.
+  PanelMemory memory() { return {{panels_.data(), panels_.n_bytes()}, exponents_}; }
 
  private:
-  void take(const MlaShape& mla, ModelWeights& weights, const std::vector<Weight*>& all);
+  void take(const std::vector<Weight*>& all);
+  void fill(const std::vector<Weight*>& all, Workers& workers, const LoadProgress& progress);
 
   HugeBuffer panels_;
   std::vector<int8_t> exponents_;

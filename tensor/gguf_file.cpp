@@ -79,7 +79,7 @@ GgufFile GgufFile::open(const std::filesystem::path& path, const Options& option
   auto state = std::make_unique<State>();
   state->version = opened[0].header.version;
   for (size_t i = 0; i < opened.size(); ++i) {
-    state->parts.push_back({opened[i].path, opened[i].file.n_bytes()});
+    state->parts.push_back({opened[i].path, opened[i].file.n_bytes(), opened[i].file.mtime_ns()});
     state->add_tensors(opened[i], static_cast<uint32_t>(i));
   }
   state->build_index();
@@ -102,6 +102,10 @@ const GgufMetadata& GgufFile::metadata() const { return state_->metadata; }
 uint32_t GgufFile::version() const { return state_->version; }
 const std::vector<GgufTensor>& GgufFile::tensors() const { return state_->tensors; }
 const std::vector<GgufFile::Part>& GgufFile::parts() const { return state_->parts; }
+
+std::span<const std::byte> GgufFile::part_bytes(size_t part) const {
+  return state_->files.at(part).bytes();
+}
 
 const GgufTensor* GgufFile::find(std::string_view name) const {
   const auto at = state_->index.find(name);

@@ -49,9 +49,11 @@ class GgufFile {
   struct Part {
     std::filesystem::path path;
     uint64_t n_bytes = 0;
+    int64_t mtime_ns = 0;  // since 1970, when it was opened
   };
   const std::vector<Part>& parts() const;
-  uint64_t total_bytes() const;  // of all parts
+  std::span<const std::byte> part_bytes(size_t part) const;  // mapped
+  uint64_t total_bytes() const;                              // of all parts
 
  private:
   struct State;

@@ -3,39 +3,30 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
 #include <string>
 #include <utility>
 
+#include "base/descriptor.h"
 #include "base/error.h"
 
 namespace hybrid {
 namespace {
 
-/// Closes on every way out; a mapping outlives its descriptor, so a model of many parts holds none.
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
-
-uint64_t regular_file_bytes(int fd, const std::string& name) {
+struct stat regular_file_info(int fd, const std::string& name) {
   struct stat info {};
   if (::fstat(fd, &info) != 0) fail("{}: cannot get the file's size: {}", name, strerror(errno));
   if (S_ISDIR(info.st_mode)) fail("{}: expected a file, found a directory", name);
   if (!S_ISREG(info.st_mode)) fail("{}: expected a regular file, found a pipe or device", name);
-  return static_cast<uint64_t>(info.st_size);
+  return info;
+}
+
+/// A time beyond the year 2262 wraps around: it is only compared.
+int64_t nanoseconds(const timespec& time) {
+  return static_cast<int64_t>(static_cast<uint64_t>(time.tv_sec) * 1'000'000'000 +
+                              static_cast<uint64_t>(time.tv_nsec));
 }
 
 }  // namespace
@@ -43,21 +34,26 @@ uint64_t regular_file_bytes(int fd, const std::string& name) {
 MappedFile MappedFile::open(const std::filesystem::path& path) {
   const std::string name = printable(path.string(), 4096);
   // O_NONBLOCK: opening a pipe must be an error, not a wait for somebody who writes to it.
+  // The mapping outlives the descriptor, so a model of many parts holds none.
   const Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (fd.get() < 0) fail("{}: cannot open the file: {}", name, strerror(errno));
-  const uint64_t n_bytes = regular_file_bytes(fd.get(), name);
-  if (n_bytes == 0) return MappedFile();
+  if (!fd.is_open()) fail("{}: cannot open the file: {}", name, strerror(errno));
+  const struct stat info = regular_file_info(fd.get(), name);
+  const auto n_bytes = static_cast<uint64_t>(info.st_size);
+  const int64_t mtime_ns = nanoseconds(info.st_mtim);
+  if (n_bytes == 0) return MappedFile({}, mtime_ns);
   void* address = ::mmap(nullptr, n_bytes, PROT_READ, MAP_SHARED, fd.get(), 0);
   if (address == MAP_FAILED) {
     fail("{}: cannot map {} bytes into memory: {}", name, n_bytes, strerror(errno));
   }
-  return MappedFile({static_cast<const std::byte*>(address), n_bytes});
+  return MappedFile({static_cast<const std::byte*>(address), n_bytes}, mtime_ns);
 }
 
-MappedFile::MappedFile(MappedFile&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : bytes_(std::exchange(other.bytes_, {})), mtime_ns_(other.mtime_ns_) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(bytes_, other.bytes_);
+  std::swap(mtime_ns_, other.mtime_ns_);
   return *this;
 }
 

@@ -22,11 +22,15 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const { return bytes_; }
   uint64_t n_bytes() const { return bytes_.size(); }
+  /// When the file was last modified, in nanoseconds since 1970, as of the opening.
+  int64_t mtime_ns() const { return mtime_ns_; }
 
  private:
-  explicit MappedFile(std::span<const std::byte> bytes) : bytes_(bytes) {}
+  MappedFile(std::span<const std::byte> bytes, int64_t mtime_ns)
+      : bytes_(bytes), mtime_ns_(mtime_ns) {}
 
   std::span<const std::byte> bytes_;
+  int64_t mtime_ns_ = 0;
 };
 
 /// Maps the pages of a range in one go, reading what is not in memory. Only a hint.

@@ -174,14 +174,16 @@ void bench(const Options& options) {
   const std::vector<BenchTest> tests = tests_of(options);
   const std::vector<Options> combinations = combinations_of(options);
   int n_most_threads = n_allowed_cores();
-  bool pack = false;  // for any of them
+  bool pack = false, prepare_decode = false;  // for any of them
   for (const Options& combination : combinations) {
     const EngineOptions engine = engine_options(combination);
     n_most_threads = std::max(n_most_threads, engine.execution.n_threads);
     pack |= engine.pack;
+    prepare_decode |= engine.prepare_decode;
   }
   EngineOptions setup = engine_options(combinations.front());
   setup.pack = pack;
+  setup.prepare_decode = prepare_decode;
   const Engine engine(setup);
   const Model& model = engine.model();
   check_memory(model, combinations, tests);

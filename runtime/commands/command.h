@@ -23,6 +23,7 @@ void eval(const Options& options);
 void perplexity(const Options& options);
 void bench(const Options& options);
 void inspect(const Options& options);
+void repack(const Options& options);
 void tokenize(const Options& options);
 
 // --- interruption -------------------------------------------------------------------------------
@@ -45,8 +46,8 @@ void log_detail(const std::string& message);  // with -v
 std::filesystem::path model_path(const Options& options);
 EngineOptions engine_options(const Options& options);
 SamplingParams sampling_params(const Options& options);
-/// Shows how far packing is: a bar on a terminal, one line at the end. Throws Interrupted after
-/// Ctrl-C.
+/// Shows how far loading or writing a cache is: a bar on a terminal, one line at the end. Throws
+/// Interrupted after Ctrl-C.
 LoadProgress load_progress(const Options& options);
 /// One line: version, model, context, threads, kernels; then the model's notes. With -v also what
 /// the sequence takes.

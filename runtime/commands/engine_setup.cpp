@@ -24,6 +24,7 @@ EngineOptions engine_options(const Options& options) {
                          : groups == "off" ? ExpertGroups::off
                                            : ExpertGroups::automatic;
   engine.pack = options.get_toggle("run-time-repack") && simd_level() != SimdLevel::scalar;
+  engine.prepare_decode = simd_level() != SimdLevel::scalar;
   engine.on_load = load_progress(options);
   ExecutionOptions& execution = engine.execution;
   execution.n_batch = static_cast<uint32_t>(options.get_integer("batch-size"));

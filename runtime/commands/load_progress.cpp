@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdio>
 #include <memory>
+#include <optional>
 
 #include "base/units.h"
 #include "runtime/commands/command.h"
@@ -16,24 +17,47 @@ class LoadBar {
  public:
   explicit LoadBar(bool draw) : draw_(draw), start_(Clock::now()) {}
 
-  void update(uint64_t n_done, uint64_t n_all) {
-    if (stop_flag()) {
+  void update(const LoadStep& step) {
+    if (stop_flag() && !step.finished) {
       erase();
       throw Interrupted{};
     }
-    const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
-    const double share = n_all > 0 ? static_cast<double>(n_done) / static_cast<double>(n_all) : 1;
-    const double gbps = seconds > 0 ? static_cast<double>(n_done) / seconds / 1e9 : 0;
-    if (n_done < n_all) {
-      if (draw_ && seconds > 0.3) draw(share, gbps, seconds * (1 - share) / share);
-      return;
+    const double seconds = seconds_of(step.activity);
+    const auto n_done = static_cast<double>(step.n_done), n_all = static_cast<double>(step.n_all);
+    const double share = step.n_done > 0 ? n_done / n_all : 1;
+    const double gbps = seconds > 0 ? n_done / seconds / 1e9 : 0;
+    if (step.finished) {
+      erase();
+      log_info(fmt::format("{} in {:.1f} s ({:.2f} GB/s)", what_was_done(step), seconds, gbps));
+    } else if (draw_ && seconds > 0.3) {
+      draw(share, gbps, seconds * (1 - share) / share);
     }
-    erase();
-    log_info(fmt::format("packed {} of weights in {:.1f} s ({:.2f} GB/s)", format_bytes(n_all),
-                         seconds, gbps));
   }
 
  private:
+  /// Since the activity began: packing begins anew where a cache turns out to be damaged.
+  double seconds_of(LoadActivity activity) {
+    const Clock::time_point now = Clock::now();
+    if (activity_ && *activity_ != activity) start_ = now;
+    activity_ = activity;
+    return std::chrono::duration<double>(now - start_).count();
+  }
+
+  static std::string what_was_done(const LoadStep& step) {
+    const std::string bytes = format_bytes(step.n_all);
+    const std::string cache = printable(step.cache.string(), 4096);
+    switch (step.activity) {
+      case LoadActivity::read_cache:
+        return fmt::format("read {} of packed weights from {}", bytes, cache);
+      case LoadActivity::write_cache:
+        return fmt::format("wrote {} of packed weights to {}", bytes, cache);
+      case LoadActivity::check_cache:
+        return fmt::format("checked {} of packed weights in {}", bytes, cache);
+      default:
+        return fmt::format("packed {} of weights", bytes);
+    }
+  }
+
   void draw(double share, double gbps, double seconds_left) {
     constexpr int kWidth = 30;
     const auto n_full = static_cast<size_t>(share * kWidth);
@@ -50,6 +74,7 @@ class LoadBar {
   bool draw_;
   bool drawn_ = false;
   Clock::time_point start_;
+  std::optional<LoadActivity> activity_;
 };
 
 }  // namespace
@@ -57,7 +82,7 @@ class LoadBar {
 LoadProgress load_progress(const Options& options) {
   const bool draw = isatty(STDERR_FILENO) != 0 && !options.get_toggle("log-json");
   const auto bar = std::make_shared<LoadBar>(draw);
-  return [bar](uint64_t n_done, uint64_t n_all) { bar->update(n_done, n_all); };
+  return [bar](const LoadStep& step) { bar->update(step); };
 }
 
 }  // namespace hybrid::commands

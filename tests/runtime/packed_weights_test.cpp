@@ -55,19 +55,18 @@ void check_unpacks(const Weight& w) {
 void check_packs(const std::filesystem::path& path, int n_threads) {
   Loaded model(path);
   const std::vector<Weight*> all = packable_weights(model.weights);
-  uint64_t n_bytes = 0, n_before = 0, n_last = 0, n_calls = 0, n_total = 0;
+  uint64_t n_bytes = 0, n_before = 0, n_last = 0, n_calls = 0;
   for (const Weight* w : all) n_bytes += packed_bytes(*w);
   PackedWeights packed;
   CHECK(packed.n_bytes() == 0);
   Workers workers(n_threads);
-  packed.pack(model.config.mla, model.weights, workers, [&](uint64_t n_done, uint64_t n_all) {
-    CHECK(n_all >= n_bytes);  // and what attention of one token has for itself
-    CHECK(n_done > n_before);
-    n_before = n_last = n_done;
-    n_total = n_all;
+  packed.pack(model.weights, workers, [&](const LoadStep& step) {
+    CHECK(step.n_all == n_bytes);
+    CHECK(step.n_done > n_before);
+    n_before = n_last = step.n_done;
     ++n_calls;
   });
-  CHECK(n_last == n_total);
+  CHECK(n_last == n_bytes);
   CHECK(n_calls > 0);
   CHECK(packed.n_bytes() > n_bytes);
   for (const Weight* w : all) check_unpacks(*w);
@@ -134,7 +133,7 @@ TEST_CASE("what is packed: by count, and F32 never") {
   PackedWeights nothing;
   Workers workers(1);
   bool was_told = false;
-  nothing.pack(floats.config.mla, none, workers, [&](uint64_t, uint64_t) { was_told = true; });
+  nothing.pack(none, workers, [&](const LoadStep&) { was_told = true; });
   CHECK_FALSE(was_told);
 
   // q, kv_a, attn_output in 3 layers; 3 of the dense net; routed and shared 3 each in 2 layers;

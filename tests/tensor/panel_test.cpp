@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <span>
 #include <vector>
 
 #include "base/error.h"
 #include "tensor/dequantize.h"
+#include "tensor/panel_exponent.h"
 #include "tests/support/aligned.h"
 #include "tests/support/random_weights.h"
 
@@ -90,6 +92,29 @@ TEST_CASE("the exponent brings every weight below 2^15, and the largest not far 
     CHECK(std::ldexp(largest, exponent) < 0x1p15f);
     CHECK(std::ldexp(largest, exponent) > 0x1p10f);
   }
+}
+
+TEST_CASE("scales that are no finite numbers do not count for the exponent") {
+  constexpr uint16_t kOne = 0x3c00, kInfinity = 0x7c00, kNan = 0x7e01, kMinusTwo = 0xc000;
+  const auto exponent = [](DType type, const std::vector<uint16_t>& scales) {
+    const DTypeInfo& info = info_of(type);
+    std::vector<std::byte> blocks(scales.size() * info.block_bytes);
+    for (size_t i = 0; i < scales.size(); ++i) {
+      std::memcpy(blocks.data() + i * info.block_bytes, &scales[i], sizeof(uint16_t));
+    }
+    return int{panel_exponent(type, blocks.data(), scales.size())};
+  };
+  for (const DType type : {DType::f16, DType::q8_0, DType::q4_k}) {
+    const int one = exponent(type, {kOne, 0, 0});
+    CAPTURE(name_of(type));
+    CHECK(exponent(type, {kOne, kInfinity, kNan}) == one);
+    CHECK(exponent(type, {kOne, kInfinity | 0x8000, kOne}) == one);
+    CHECK(exponent(type, {kOne, kMinusTwo, kOne}) == one - 1);
+    CHECK(exponent(type, {0, 0, kNan}) == 0);
+  }
+  CHECK(exponent(DType::f16, {kOne}) == 14);
+  CHECK(exponent(DType::q8_0, {kOne}) == 7);  // 128 is below 2^8
+  CHECK(exponent(DType::f16, {1}) == 15);     // 2^15 is the largest half float of the kind
 }
 
 TEST_CASE("a panel has one to sixteen rows") {
