@@ -50,12 +50,15 @@ Engine::Engine(const EngineOptions& options)
         "entries, found {}",
         model_.file().metadata().source(), tokenizer_.n_vocab(), config.n_vocab);
   }
-  if (options.pack || options.prepare_decode) {
-    Workers workers(std::max(options.execution.n_threads, options.execution.n_threads_batch));
-    if (options.prepare_decode) model_.prepare_decode(workers);
-    if (options.pack) model_.load_packed(workers, options.on_load);
-  }
+  prepare(options.pack, options.prepare_decode);
   n_ctx_ = options.n_ctx > 0 ? options.n_ctx : std::min(config.n_ctx_train, kDefaultMaxContext);
+}
+
+void Engine::prepare(bool pack, bool prepare_decode) {
+  if (!pack && !prepare_decode) return;
+  Workers workers(std::max(options_.execution.n_threads, options_.execution.n_threads_batch));
+  if (prepare_decode) model_.prepare_decode(workers);
+  if (pack) model_.load_packed(workers, options_.on_load);
 }
 
 void Engine::check_tokens(std::span<const TokenId> tokens) const {

@@ -182,11 +182,11 @@ void bench(const Options& options) {
     prepare_decode |= engine.prepare_decode;
   }
   EngineOptions setup = engine_options(combinations.front());
-  setup.pack = pack;
-  setup.prepare_decode = prepare_decode;
-  const Engine engine(setup);
+  setup.pack = setup.prepare_decode = false;
+  Engine engine(setup);
   const Model& model = engine.model();
   check_memory(model, combinations, tests);
+  engine.prepare(pack, prepare_decode);
   log_start(engine, tests.size() * combinations.size());
   const double peak_gb_per_s = measure_peak(n_most_threads);
 
