@@ -8,9 +8,9 @@
 
 namespace hybrid {
 
-/// The exponent e that pack_panel() returns, from the scales of the blocks alone: every weight times
-/// 2^e is smaller than 2^15. 0 for BF16, F32 and blocks of zeros; scales that are no finite numbers
-/// do not count.
+/// The exponent e that pack_panel() returns, from the scales of the blocks alone: every weight
+/// times 2^e is smaller than 2^15. 0 for BF16, F32 and blocks of zeros; scales that are no finite
+/// numbers do not count.
 int8_t panel_exponent(DType type, const std::byte* blocks, uint64_t n_blocks);
 
 }  // namespace hybrid

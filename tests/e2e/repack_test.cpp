@@ -143,10 +143,11 @@ TEST_CASE("repack: what is wrong is one line") {
   check_error({"repack", "-m", tiny}, 1, "it needs no cache");
 }
 
-TEST_CASE("repack: an early Ctrl-C leaves nothing unfinished") {
+TEST_CASE("repack: Ctrl-C leaves nothing unfinished") {
   const Files f;
-  for (const int ms : {1, 5, 10, 15, 20, 30}) {
-    const ProgramResult result = run_program({"repack", "-m", f.model}, {.interrupt_after_ms = ms});
+  for (int i = 0; i < 5; ++i) {
+    const ProgramResult result =
+        run_program({"repack", "-m", f.model}, {.interrupt_at_file = f.cache + ".part"});
     // Whether it was in time is chance; what it leaves is not.
     CHECK((result.exit_code == 130 || result.exit_code == 0));
     CHECK_FALSE(fs::exists(f.cache + ".part"));

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <stdexcept>
 #include <thread>
 
@@ -37,16 +38,18 @@ void redirect(int fd, const std::string& path, int flags) {
 }
 
 /// Waits for the child; sends SIGINT when it is time, SIGKILL when it takes too long.
-int wait_for(pid_t child, int interrupt_after_ms) {
+int wait_for(pid_t child, const ProgramInput& input) {
   const auto start = std::chrono::steady_clock::now();
-  bool interrupted = interrupt_after_ms < 0;
+  const bool by_time = input.interrupt_after_ms >= 0;
+  bool interrupted = !by_time && input.interrupt_at_file.empty();
   while (true) {
     int status = 0;
     if (waitpid(child, &status, WNOHANG) == child) {
       return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
     }
     const auto elapsed = std::chrono::steady_clock::now() - start;
-    if (!interrupted && elapsed > std::chrono::milliseconds(interrupt_after_ms)) {
+    if (!interrupted && (by_time ? elapsed > std::chrono::milliseconds(input.interrupt_after_ms)
+                                 : std::filesystem::exists(input.interrupt_at_file))) {
       kill(child, SIGINT);
       interrupted = true;
     }
@@ -55,7 +58,7 @@ int wait_for(pid_t child, int interrupt_after_ms) {
       waitpid(child, &status, 0);
       throw std::runtime_error("hybrid-run did not end within two minutes");
     }
-    std::this_thread::sleep_for(2ms);
+    if (interrupted || by_time) std::this_thread::sleep_for(2ms);
   }
 }
 
@@ -70,7 +73,7 @@ ProgramResult run_program(const std::vector<std::string>& words, const ProgramIn
   if (child < 0) throw std::runtime_error("cannot fork");
   if (child == 0) become_program(words, in, out, err);
   ProgramResult result;
-  result.exit_code = wait_for(child, input.interrupt_after_ms);
+  result.exit_code = wait_for(child, input);
   if (input.stdout_file.empty()) result.out = read_text(out);
   result.err = read_text(err);
   return result;

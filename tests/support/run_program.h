@@ -13,9 +13,10 @@ struct ProgramResult {
 };
 
 struct ProgramInput {
-  std::string text = "";         // its standard input
-  std::string stdout_file = "";  // where standard output goes instead of `out`
-  int interrupt_after_ms = -1;   // send SIGINT then
+  std::string text = "";               // its standard input
+  std::string stdout_file = "";        // where standard output goes instead of `out`
+  int interrupt_after_ms = -1;         // send SIGINT then
+  std::string interrupt_at_file = "";  // send SIGINT as soon as this file exists
 };
 
 /// hybrid-run with these words. Fails the test where it does not end within two minutes.
