@@ -30,7 +30,7 @@ void for_cache_rows(const KvCache& cache, uint32_t layer, uint32_t n_kv, uint32_
 }  // namespace
 
 void attend_latents(const MlaAttentionArgs& args, const KvCache& cache, const VectorOps& ops,
-            uint32_t token, uint32_t head, uint32_t n_heads) {
+                    uint32_t token, uint32_t head, uint32_t n_heads) {
   const MlaShape& s = args.shape;
   const uint64_t n_kv = args.first_position + token + 1;
   thread_local std::vector<float> scores;

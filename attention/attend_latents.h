@@ -6,8 +6,8 @@
 
 namespace hybrid {
 
-/// Replaces the absorbed query rows in args.latent, of one token and n_heads heads from `head` on, by
-/// the attention-weighted sums of the latents up to the token's position.
+/// Replaces the absorbed query rows in args.latent, of one token and n_heads heads from `head` on,
+/// by the attention-weighted sums of the latents up to the token's position.
 void attend_latents(const MlaAttentionArgs& args, const KvCache& cache, const VectorOps& ops,
                     uint32_t token, uint32_t head, uint32_t n_heads);
 

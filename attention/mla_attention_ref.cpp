@@ -91,7 +91,7 @@ void mla_attention_absorbed(const MlaAttentionArgs& args, const MlaUpProjection&
     for (uint64_t i = begin; i < end; ++i) {
       const auto head = static_cast<uint32_t>(i % n_groups) * group;
       attend_latents(args, cache, ops, static_cast<uint32_t>(i / n_groups), head,
-             std::min(group, s.n_heads - head));
+                     std::min(group, s.n_heads - head));
     }
   });
   workers.parallel_for(s.n_heads, 1, [&](uint64_t begin, uint64_t end) {

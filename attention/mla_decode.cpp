@@ -54,8 +54,9 @@ void pack_rows(const PanelMatrix& m, uint64_t first, const std::byte* rows, uint
   for (uint64_t r = 0; r < n_rows; r += kPanelRows) {
     const uint64_t panel = first + r / kPanelRows;
     // Memory of the caller, who handed it over to be filled.
-    const_cast<int8_t*>(m.exponents)[panel] = pack_panel(
-        m.type, rows + r * row, kPanelRows, m.n_cols, const_cast<std::byte*>(m.data) + panel * size);
+    const_cast<int8_t*>(m.exponents)[panel] =
+        pack_panel(m.type, rows + r * row, kPanelRows, m.n_cols,
+                   const_cast<std::byte*>(m.data) + panel * size);
   }
 }
 
@@ -104,8 +105,8 @@ void make_mla_decode_head(const MlaShape& s, const MlaUpProjection& up, uint32_t
   pack_rows(w.absorbed_keys, uint64_t{head} * s.kv_lora / kPanelRows,
             reinterpret_cast<const std::byte*>(keys.data()), s.kv_lora);
   const TensorView& source = up.is_split() ? up.v_b : up.kv_b;
-  const uint64_t first = up.is_split() ? uint64_t{head} * s.v_dim
-                                       : uint64_t{head} * (s.qk_nope + s.v_dim) + s.qk_nope;
+  const uint64_t first =
+      up.is_split() ? uint64_t{head} * s.v_dim : uint64_t{head} * (s.qk_nope + s.v_dim) + s.qk_nope;
   pack_rows(w.values, uint64_t{head} * s.v_dim / kPanelRows, source.row(first), s.v_dim);
 }
 

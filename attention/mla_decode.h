@@ -3,8 +3,8 @@
 // mla_attention_absorbed, at the speed of memory.
 //
 //   absorbed keys   W_h^T of each head as F16, rounded once from the file's blocks: a product along
-//                   its rows wants it transposed, and 2^-12 is far below the rounding of activations
-//                   to bytes (a copy as Q8_0, as others make, costs 1e-3 of the logits)
+//                   its rows wants it transposed, and 2^-12 is far below the rounding of
+//                   activations to bytes (a copy as Q8_0, as others make, costs 1e-3 of the logits)
 //   values          V_h of each head, the file's own blocks in panels
 
 #include <cstdint>
@@ -23,8 +23,8 @@ struct MlaDecodeWeights {
   bool empty() const { return absorbed_keys.empty(); }
 };
 
-/// Bytes and panels that the weights of one layer take; 0 where they cannot be made: dimensions that
-/// are no multiples of 16, or F32 projections, which stay exact.
+/// Bytes and panels that the weights of one layer take; 0 where they cannot be made: dimensions
+/// that are no multiples of 16, or F32 projections, which stay exact.
 uint64_t mla_decode_bytes(const MlaShape& shape, const MlaUpProjection& up);
 uint64_t mla_decode_panels(const MlaShape& shape, const MlaUpProjection& up);
 

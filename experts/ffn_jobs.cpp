@@ -20,7 +20,9 @@ static_assert(kUnitRows == HiddenRows::kCols && kUnitRows == 2 * kPanelRows);
 
 uint64_t n_units(uint64_t n_rows) { return (n_rows + kUnitRows - 1) / kUnitRows; }
 
-uint64_t round_up(uint64_t n, uint64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+uint64_t round_up(uint64_t n, uint64_t multiple) {
+  return (n + multiple - 1) / multiple * multiple;
+}
 
 /// Rows [begin, end) of one job.
 struct JobRows {
@@ -126,8 +128,8 @@ class Runner {
   void copy_tile_row(uint64_t token, uint64_t row) {
     auto* input = const_cast<std::byte*>(args_.input.tile_rows().tiles);  // only read
     for (uint64_t g = 0; g < n_tile_groups(n_embd_); ++g) {
-      std::memcpy(tile_row(s_.gathered.data(), n_embd_, row, g),
-                  tile_row(input, n_embd_, token, g), 64);
+      std::memcpy(tile_row(s_.gathered.data(), n_embd_, row, g), tile_row(input, n_embd_, token, g),
+                  64);
     }
   }
 
@@ -144,7 +146,9 @@ class Runner {
     const TileRows all{in_order ? args_.input.tile_rows().tiles : s_.gathered.data(), nullptr, 0};
     return all.part(s_.first_row[index] / kTileTokens, n_tiles(args_.jobs[index]), n_embd_);
   }
-  static uint64_t n_tiles(const FfnJob& job) { return (job.n_slots + kTileTokens - 1) / kTileTokens; }
+  static uint64_t n_tiles(const FfnJob& job) {
+    return (job.n_slots + kTileTokens - 1) / kTileTokens;
+  }
 
   /// All jobs' output rows as one range of units; body(JobRows) for pieces of it. A single token is
   /// split evenly, as every row costs the same; for more, pieces of about `grain` units go to
@@ -157,8 +161,8 @@ class Runner {
         const uint64_t job = begin / per_job;
         const uint64_t last = std::min(end, (job + 1) * per_job);
         const uint64_t row = (begin - job * per_job) * kUnitRows;
-        body(JobRows{args_.jobs[job], job, row,
-                     std::min(n_rows, row + (last - begin) * kUnitRows)});
+        body(
+            JobRows{args_.jobs[job], job, row, std::min(n_rows, row + (last - begin) * kUnitRows)});
         begin = last;
       }
     };
@@ -238,7 +242,8 @@ class Runner {
     }
   }
 
-  /// y[i][r] = rows of one unit (of any length for a single slot) times the inputs of slots [slot, slot + n) of the job.
+  /// y[i][r] = rows of one unit (of any length for a single slot) times the inputs of slots [slot,
+  /// slot + n) of the job.
   void unit_product(const Weight& w, InputForm form, const JobRows& rows, uint64_t slot, uint64_t n,
                     float* y) {
     const uint64_t begin = rows.first_panel(), end = rows.end_panel();
@@ -250,8 +255,9 @@ class Runner {
       float_rows(w, x, n, rows.begin, rows.end, y, kUnitRows);
     } else {
 #if defined(__x86_64__)
-      const TileRows x = input_tiles(rows.index)
-                             .part(slot / kTileTokens, (n + kTileTokens - 1) / kTileTokens, n_embd_);
+      const TileRows x =
+          input_tiles(rows.index)
+              .part(slot / kTileTokens, (n + kTileTokens - 1) / kTileTokens, n_embd_);
       const auto store = [&](const Bf16Product::Sums& s) {
         Bf16Product::Sums at = s;
         at.pair -= begin / 2;

@@ -4,9 +4,9 @@
 //   out[slot] = down_j ( silu(gate_j x) * (up_j x) )       x = the input row of the slot's token
 //
 // Routed experts are as many jobs as experts were chosen; a dense net or the shared expert is one
-// job with every token. Gate and up are computed together, their product goes straight into the form
-// that the down projection takes (InputForm), and no job waits for another: the rows of all of them
-// are one range that is shared out over the workers, twice.
+// job with every token. Gate and up are computed together, their product goes straight into the
+// form that the down projection takes (InputForm), and no job waits for another: the rows of all of
+// them are one range that is shared out over the workers, twice.
 
 #include <cstdint>
 #include <span>
@@ -28,7 +28,8 @@ struct FfnJob {
 
 /// Jobs of one call have the same shapes and types. Their slots follow each other.
 struct FfnArgs {
-  MatmulInput& input;  // [n_tokens][n_embd]; forms are made as needed; not fine where they are tiles
+  MatmulInput&
+      input;  // [n_tokens][n_embd]; forms are made as needed; not fine where they are tiles
   std::span<const FfnJob> jobs;
   std::span<const uint32_t> slot_tokens;  // [n_slots]; empty: slot i is token i
   float* out = nullptr;                   // [n_slots][n_embd]

@@ -62,7 +62,9 @@ void HiddenRows::store(uint64_t row, uint64_t column, const float* values, uint6
   }
   if (form_ == InputForm::bytes) {
     const uint64_t block = column / ActivationBlock::kCols;
-    const auto at = [&](uint64_t i) { return const_cast<ActivationBlock*>(block_rows_[i]) + block; };
+    const auto at = [&](uint64_t i) {
+      return const_cast<ActivationBlock*>(block_rows_[i]) + block;
+    };
     const auto group = static_cast<uint32_t>(column % ActivationBlock::kCols / kCols);
     if (precision_ != Precision::normal) {
       quantize_group(values, *at(2 * row), at(2 * row + 1), group);

@@ -18,8 +18,8 @@
 namespace hybrid {
 
 struct MoeFfnArgs {
-  MatmulInput& input;  // [n_tokens][n_embd]
-  float* y = nullptr;  // [n_tokens][n_embd], added to
+  MatmulInput& input;              // [n_tokens][n_embd]
+  float* y = nullptr;              // [n_tokens][n_embd], added to
   std::span<const int32_t> ids;    // [n_tokens][n_used]
   std::span<const float> weights;  // [n_tokens][n_used]
 };
@@ -31,7 +31,7 @@ struct MoeFfnScratch {
   static uint64_t n_bytes(const MoeShape& shape, uint64_t n_embd, uint64_t n_tokens);
 
   FfnScratch ffn;
-  HugeBuffer out;                     // [slots][n_embd] floats, in expert order
+  HugeBuffer out;  // [slots][n_embd] floats, in expert order
   Routes routes;
   std::vector<FfnJob> jobs;           // [active experts]
   std::vector<uint32_t> slot_tokens;  // [slots]

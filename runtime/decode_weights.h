@@ -12,8 +12,8 @@ namespace hybrid {
 class DecodeWeights {
  public:
   /// Makes them on all workers, from the mapped file, and lets each layer's `decode` point to them;
-  /// a layer of which they cannot be made keeps none. Throws Error with the figures where the machine
-  /// has not enough memory.
+  /// a layer of which they cannot be made keeps none. Throws Error with the figures where the
+  /// machine has not enough memory.
   void make(const MlaShape& mla, ModelWeights& weights, Workers& workers);
 
   uint64_t n_bytes() const { return panels_.n_bytes() + exponents_.size(); }

@@ -53,7 +53,8 @@ class Engine {
   /// Opens the model and its tokenizer and checks them against each other. Throws Error.
   explicit Engine(const EngineOptions& options);
 
-  /// What the options of these names ask for, later: for callers that have something to check first.
+  /// What the options of these names ask for, later: for callers that have something to check
+  /// first.
   void prepare(bool pack, bool prepare_decode);
 
   const Model& model() const { return model_; }

@@ -6,8 +6,8 @@
 #include <span>
 
 #include "numa/workers.h"
-#include "runtime/layer.h"
 #include "runtime/decode_weights.h"
+#include "runtime/layer.h"
 #include "runtime/packed_weights.h"
 #include "runtime/tokenizer.h"
 

@@ -21,7 +21,8 @@ uint64_t ffn_bytes(const FfnWeights& w) { return sum_bytes({&w.gate, &w.up, &w.d
 uint64_t common_bytes(const LayerWeights& w) {
   const MlaUpProjection& up = w.kv_up;
   return sum_bytes({&w.q, &w.q_a, &w.q_b, &w.kv_a, &w.attn_output, &w.router}) +
-         up.kv_b.data.size() + up.k_b.data.size() + up.v_b.data.size() + ffn_bytes(w.dense) + ffn_bytes(w.shared);
+         up.kv_b.data.size() + up.k_b.data.size() + up.v_b.data.size() + ffn_bytes(w.dense) +
+         ffn_bytes(w.shared);
 }
 
 uint64_t routed_bytes(const ExpertWeights& w) {

@@ -113,7 +113,8 @@ void bind_attention(Binder& bind, const std::string& layer, const ModelConfig& c
     w.kv_up.v_b =
         bind.get_rows(layer + "attn_v_b.weight", m.kv_lora, uint64_t{m.n_heads} * m.v_dim);
   }
-  w.attn_output = Weight{bind.get(layer + "attn_output.weight", {uint64_t{m.n_heads} * m.v_dim, c.n_embd})};
+  w.attn_output =
+      Weight{bind.get(layer + "attn_output.weight", {uint64_t{m.n_heads} * m.v_dim, c.n_embd})};
 }
 
 void bind_experts(Binder& bind, const std::string& layer, const ModelConfig& c, LayerWeights& w) {
@@ -126,13 +127,15 @@ void bind_experts(Binder& bind, const std::string& layer, const ModelConfig& c, 
   }
   if (bind.has(layer + "ffn_gate_up_exps.weight")) {
     w.experts.gate_up = Weight{bind.get(layer + "ffn_gate_up_exps.weight",
-                                 {c.n_embd, 2 * uint64_t{moe.ff_dim}, moe.n_experts})};
+                                        {c.n_embd, 2 * uint64_t{moe.ff_dim}, moe.n_experts})};
   } else {
     w.experts.gate =
         Weight{bind.get(layer + "ffn_gate_exps.weight", {c.n_embd, moe.ff_dim, moe.n_experts})};
-    w.experts.up = Weight{bind.get(layer + "ffn_up_exps.weight", {c.n_embd, moe.ff_dim, moe.n_experts})};
+    w.experts.up =
+        Weight{bind.get(layer + "ffn_up_exps.weight", {c.n_embd, moe.ff_dim, moe.n_experts})};
   }
-  w.experts.down = Weight{bind.get(layer + "ffn_down_exps.weight", {moe.ff_dim, c.n_embd, moe.n_experts})};
+  w.experts.down =
+      Weight{bind.get(layer + "ffn_down_exps.weight", {moe.ff_dim, c.n_embd, moe.n_experts})};
   if (moe.n_shared > 0) {
     w.shared = bind_ffn(bind, layer, "_shexp", c.n_embd, uint64_t{moe.ff_dim} * moe.n_shared);
   }

@@ -26,8 +26,7 @@ void quantize_both(QuantizeGroupFn quantize, const float* x, ActivationBlock& bl
 
 }  // namespace
 
-void quantize_group(const float* x, ActivationBlock& block, ActivationBlock* rest,
-                    uint32_t group) {
+void quantize_group(const float* x, ActivationBlock& block, ActivationBlock* rest, uint32_t group) {
   quantize_both(quantize_group_fn(), x, block, rest, group);
 }
 

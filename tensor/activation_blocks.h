@@ -3,7 +3,8 @@
 // packed weights (panel.h) with.
 //
 // One scale for 32 columns loses 0.5 % (relative RMS of an output, Gaussian activations) and 1.3 %
-// where a few channels are 20 times larger; one for 256 would lose 0.7 and 3.5 %, one for a row 9 %.
+// where a few channels are 20 times larger; one for 256 would lose 0.7 and 3.5 %, one for a row 9
+// %.
 
 #include <cstddef>
 #include <cstdint>

@@ -1,11 +1,12 @@
 #pragma once
 // Activations as tiles of bf16 for the matrix units.
 //
-// A tile is 16 tokens by 32 columns, 1 KB: token r's 32 values follow each other at byte 64 r. Tiles
-// of the same 16 tokens follow each other in the order of their columns. Within each four columns
-// the order is 0 2 1 3, which is how unpacked weights fall (panel_bf16-inl.h); the sum over columns
-// does not mind. Values carry a factor of 2^64 that kernels take out again: it keeps products with
-// weights that carry 2^-112 away from the subnormal numbers, which the units take for zero.
+// A tile is 16 tokens by 32 columns, 1 KB: token r's 32 values follow each other at byte 64 r.
+// Tiles of the same 16 tokens follow each other in the order of their columns. Within each four
+// columns the order is 0 2 1 3, which is how unpacked weights fall (panel_bf16-inl.h); the sum over
+// columns does not mind. Values carry a factor of 2^64 that kernels take out again: it keeps
+// products with weights that carry 2^-112 away from the subnormal numbers, which the units take for
+// zero.
 
 #include <cstddef>
 #include <cstdint>

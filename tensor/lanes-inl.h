@@ -72,15 +72,15 @@ struct Lanes<SimdLevel::avx2> {
   }
   /// Byte i of the result: table[byte i of x], 16 entries, bytes of x below 16.
   HYBRID_LANES_INLINE Int look_up(Int x, const void* table) {
-    const __m256i t = _mm256_broadcastsi128_si256(_mm_loadu_si128(static_cast<const __m128i*>(table)));
+    const __m256i t =
+        _mm256_broadcastsi128_si256(_mm_loadu_si128(static_cast<const __m128i*>(table)));
     return {_mm256_shuffle_epi8(t, x.a), _mm256_shuffle_epi8(t, x.b)};
   }
   /// Byte k of each lane in all its four bytes.
   HYBRID_LANES_INLINE Int spread_byte(Int x, int k) {
-    const __m256i order = _mm256_add_epi8(
-        _mm256_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c, 0, 0x04040404, 0x08080808,
-                          0x0c0c0c0c),
-        _mm256_set1_epi8(static_cast<char>(k)));
+    const __m256i order = _mm256_add_epi8(_mm256_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c,
+                                                            0, 0x04040404, 0x08080808, 0x0c0c0c0c),
+                                          _mm256_set1_epi8(static_cast<char>(k)));
     return {_mm256_shuffle_epi8(x.a, order), _mm256_shuffle_epi8(x.b, order)};
   }
   /// 0xff in each byte that has all the bits of the byte of `bits` (one bit each), else 0.
@@ -161,8 +161,7 @@ struct Lanes<SimdLevel::avx512_vnni> {
   HYBRID_LANES_INLINE Int spread_byte(Int x, int k) {
     const __m512i order =
         _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c));
-    return _mm512_shuffle_epi8(x,
-                               _mm512_add_epi8(order, _mm512_set1_epi8(static_cast<char>(k))));
+    return _mm512_shuffle_epi8(x, _mm512_add_epi8(order, _mm512_set1_epi8(static_cast<char>(k))));
   }
   HYBRID_LANES_INLINE Int bytes_with(Int x, uint32_t bits) {
     return _mm512_movm_epi8(_mm512_test_epi8_mask(x, _mm512_set1_epi32(static_cast<int>(bits))));

@@ -1,6 +1,6 @@
 #pragma once
-// The activations of a matrix product in the forms that kernels want, each made once and used by all
-// products with the same activations.
+// The activations of a matrix product in the forms that kernels want, each made once and used by
+// all products with the same activations.
 
 #include <cstdint>
 #include <vector>

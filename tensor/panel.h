@@ -8,10 +8,9 @@
 //
 // A row's unit is its GGUF blocks, bytes permuted so that all fields lie on dword boundaries:
 //   block bytes a multiple of 4      one block as it is
-//   ... of 2 (a lone f16 scale)      two blocks: [d of both] [rest of the first] [rest of the second]
-//   MXFP4 (17 bytes)                 four blocks: [e of all four] [16 bytes of each]
-//   F16, BF16                        32 elements, each four of them in the order 0 2 1 3
-//   F32                              32 elements
+//   ... of 2 (a lone f16 scale)      two blocks: [d of both] [rest of the first] [rest of the
+//   second] MXFP4 (17 bytes)                 four blocks: [e of all four] [16 bytes of each] F16,
+//   BF16                        32 elements, each four of them in the order 0 2 1 3 F32 32 elements
 // Nothing is rounded, nothing padded but the last rows and blocks: unpack_panel() gives the file's
 // bytes back. docs/kernels.md shows why one layout serves both products with one token (a vector is
 // four columns of 16 rows: the operand of a byte dot product, lanes are rows) and with many (turned

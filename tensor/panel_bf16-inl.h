@@ -2,11 +2,11 @@
 // Body of the kernels of panel_bf16.h; compiled by panel_bf16_<family>_amx.cpp.
 //
 // Weights become bf16 by way of half floats: q (an integer, exact) times the scale minus the
-// minimum, one fused operation, scaled by 2^e so that nothing over- or underflows (panel.h). The bits
-// of a half float are then shifted down by 3: with the 3 exponent bits cleared that the shift filled
-// with copies of the sign, this is the bf16 of the same value times 2^-112, cut off instead of
-// rounded. Cutting off shrinks a weight by 0.25 % on average, which the scale makes up for; what is
-// left is 5 % more than rounding would leave, for one instruction of six.
+// minimum, one fused operation, scaled by 2^e so that nothing over- or underflows (panel.h). The
+// bits of a half float are then shifted down by 3: with the 3 exponent bits cleared that the shift
+// filled with copies of the sign, this is the bf16 of the same value times 2^-112, cut off instead
+// of rounded. Cutting off shrinks a weight by 0.25 % on average, which the scale makes up for; what
+// is left is 5 % more than rounding would leave, for one instruction of six.
 //
 // While the matrix unit multiplies one stage (128 columns of two panels), the vector units unpack
 // another: the next one where all tokens fit one pass, or the same one of the next two panels while
@@ -91,8 +91,8 @@ HYBRID_INLINE __m512i cut_to_bf16(__m512h x) {
 
 /// What cut_to_bf16 cuts off, as half floats again; exact, but for what is subnormal.
 HYBRID_INLINE __m512h cut_off_part(__m512h x) {
-  const __m512i kept = _mm512_and_si512(reinterpret_cast<__m512i>(x),
-                                        _mm512_set1_epi16(static_cast<short>(0xfff8)));
+  const __m512i kept =
+      _mm512_and_si512(reinterpret_cast<__m512i>(x), _mm512_set1_epi16(static_cast<short>(0xfff8)));
   return _mm512_sub_ph(x, reinterpret_cast<__m512h>(kept));
 }
 
@@ -104,8 +104,8 @@ constexpr uint64_t kStageBytes = 2 * kStageGroups * kTileBytes;
 /// Tiles of the second parts of weights lie behind those of the first.
 constexpr uint64_t kSplitDistance = kStageBytes;
 
-/// A vector of weights to its place in a tile. kSplit: not made up for what is cut off; that goes to
-/// the tile of the second parts.
+/// A vector of weights to its place in a tile. kSplit: not made up for what is cut off; that goes
+/// to the tile of the second parts.
 template <bool kSplit>
 HYBRID_INLINE void store_weights(std::byte* to, __m512h x) {
   _mm512_store_si512(to, cut_to_bf16(x));
@@ -194,8 +194,8 @@ struct GroupOperands {
 };
 
 /// The tile instructions of one group, in order. Sums of panel p and token tile j lie in tile
-/// register p * kTiles + j; that leaves 6 for tokens and 7 for weights. Each tile of tokens (of both
-/// parts) meets both tiles of weights, the one that is loaded first:
+/// register p * kTiles + j; that leaves 6 for tokens and 7 for weights. Each tile of tokens (of
+/// both parts) meets both tiles of weights, the one that is loaded first:
 ///   tokens 0, weights 0, multiply, weights 1, multiply;
 ///   tokens 1, multiply, weights 0, multiply;    tokens 2, multiply, weights 1, multiply; ...
 template <int kTiles, int kParts>
@@ -254,8 +254,7 @@ HYBRID_INLINE void run_piece(const GroupOperands& o, std::integer_sequence<int, 
 
 template <class Program, int kPiece, int kPieces>
 HYBRID_INLINE void multiply_piece(const GroupOperands& o) {
-  run_piece<Program, kPiece, kPieces>(o,
-                                      std::make_integer_sequence<int, Program::kLength>{});
+  run_piece<Program, kPiece, kPieces>(o, std::make_integer_sequence<int, Program::kLength>{});
 }
 
 /// No tokens: nothing to multiply.
@@ -327,7 +326,8 @@ HYBRID_INLINE void unpack_group(Unpacker& first, Unpacker& second, int block_gro
   (step.template operator()<kStep>(), ...);
 }
 
-/// Unpacks a stage while another, of n_groups groups, is multiplied. kHalf: which half of the block.
+/// Unpacks a stage while another, of n_groups groups, is multiplied. kHalf: which half of the
+/// block.
 template <DType type, class Program, bool kSplit, int kHalf>
 __attribute__((noinline)) void unpack_and_multiply(const StageToUnpack& s, GroupOperands o,
                                                    int n_groups) {

@@ -1,6 +1,7 @@
 #pragma once
 // Products of packed weights with many tokens on the matrix units (AMX): weights are unpacked to
-// bf16 a little ahead of their use, activations are bf16 tiles, sums are float. Needs the amx level.
+// bf16 a little ahead of their use, activations are bf16 tiles, sums are float. Needs the amx
+// level.
 
 #include <cstdint>
 

@@ -1,6 +1,6 @@
 #pragma once
-// Products of packed F16 and BF16 weights with activations in float: exact weights, sums in float in
-// the order of the columns.
+// Products of packed F16 and BF16 weights with activations in float: exact weights, sums in float
+// in the order of the columns.
 
 #include <cstdint>
 
@@ -19,8 +19,7 @@ struct FloatProduct {
   uint64_t y_stride = 0;
 };
 
-using FloatProductFn = void (*)(const FloatProduct& args, uint64_t panel_begin,
-                                uint64_t panel_end);
+using FloatProductFn = void (*)(const FloatProduct& args, uint64_t panel_begin, uint64_t panel_end);
 
 /// Null for other types.
 template <SimdLevel L>

@@ -337,13 +337,13 @@ void add_block(const Int8Product& args, const UnpackedBlock* w, uint64_t block, 
   uint64_t t = 0;
   for (; t + kTokens <= n_rows; t += kTokens) {
     for (int i = 0; i < kTokens; ++i) x[i] = args.rows[t + i] + block;
-    add_tile<L, Reader::kMaxQ, Reader::kScaleCols, kPanels, kTokens>(w, x, n_groups,
-                                                                      sums + t * kPanelRows, kStride);
+    add_tile<L, Reader::kMaxQ, Reader::kScaleCols, kPanels, kTokens>(
+        w, x, n_groups, sums + t * kPanelRows, kStride);
   }
   for (; t < n_rows; ++t) {
     x[0] = args.rows[t] + block;
     add_tile<L, Reader::kMaxQ, Reader::kScaleCols, kPanels, 1>(w, x, n_groups,
-                                                                sums + t * kPanelRows, kStride);
+                                                               sums + t * kPanelRows, kStride);
   }
 }
 

@@ -29,7 +29,8 @@ struct Int8Kernels {
   Int8ProductFn many_tokens = nullptr;  // blocks are unpacked to bytes first, for all tokens
 };
 
-/// Of the quantised types; null functions for F32, F16 and BF16. One, two, three: the type families.
+/// Of the quantised types; null functions for F32, F16 and BF16. One, two, three: the type
+/// families.
 template <SimdLevel L>
 Int8Kernels int8_kernels_legacy(DType type);
 template <SimdLevel L>

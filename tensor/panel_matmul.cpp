@@ -43,7 +43,8 @@ void multiply_panels(const PanelMatrix& w, const ByteRows& x, float* y, uint64_t
   const uint64_t step = kInt8Rows / static_cast<uint64_t>(x.n_parts);
   for (uint64_t t = 0; t < x.n_tokens; t += step) {
     const ByteRows some = x.part(t, std::min(step, x.n_tokens - t));
-    const Int8Product product{w, some.rows, some.n_parts, some.n_tokens, y + t * y_stride, y_stride};
+    const Int8Product product{w,       some.rows, some.n_parts, some.n_tokens, y + t * y_stride,
+                              y_stride};
     (some.n_tokens == 1 ? kernels.one_token : kernels.many_tokens)(product, 0, w.n_panels());
   }
 }
@@ -93,7 +94,8 @@ void multiply_tiles(const Weight& first, const Weight& second, const TileRows& x
         done(at);
       };
       const TileRows some = x.part(t, std::min(kTilesAtOnce, x.n_tiles - t), first.n_cols());
-      kernel({a, b, some.tiles, some.rest, some.n_tiles, some.split_weights, moved}, 0, next - pair);
+      kernel({a, b, some.tiles, some.rest, some.n_tiles, some.split_weights, moved}, 0,
+             next - pair);
     }
   }
 }

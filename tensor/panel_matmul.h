@@ -1,6 +1,6 @@
 #pragma once
-// Products of a range of a weight's panels, at the wide levels: finds the kernel for type, level and
-// form of the activations, and packs on the spot what was not packed.
+// Products of a range of a weight's panels, at the wide levels: finds the kernel for type, level
+// and form of the activations, and packs on the spot what was not packed.
 
 #include "tensor/activation_blocks.h"
 #include "tensor/panel_bf16.h"
@@ -32,8 +32,7 @@ struct TileRows {
 
   TileRows part(uint64_t first, uint64_t n, uint64_t n_cols) const {
     const uint64_t offset = tiles_bytes(first * kTileTokens, n_cols);
-    return {tiles + offset, rest == nullptr ? nullptr : rest + offset, n,
-            split_weights};
+    return {tiles + offset, rest == nullptr ? nullptr : rest + offset, n, split_weights};
   }
 };
 

@@ -25,8 +25,8 @@
 namespace hybrid::internal {
 namespace {
 
-inline constexpr int kBlockCols = 256;   // columns that kernels take together
-inline constexpr int kGroupCols = 32;    // columns that share the scale of an activation
+inline constexpr int kBlockCols = 256;  // columns that kernels take together
+inline constexpr int kGroupCols = 32;   // columns that share the scale of an activation
 inline constexpr int kGroups = kBlockCols / kGroupCols;
 inline constexpr int kQuads = kGroupCols / 4;
 

@@ -23,8 +23,7 @@ HYBRID_INLINE typename Lanes<L>::Int signed_quad(typename Lanes<L>::Int magnitud
                                                  typename Lanes<L>::Int signs, int k, int half) {
   using V = Lanes<L>;
   const auto negative = V::bytes_with(V::spread_byte(signs, k), half ? 0x80402010 : 0x08040201);
-  return V::add_bytes(V::sub_bytes(V::bit_xor(magnitudes, negative), negative),
-                      V::set(0x40404040));
+  return V::add_bytes(V::sub_bytes(V::bit_xor(magnitudes, negative), negative), V::set(0x40404040));
 }
 
 /// The eighth sign bit that makes the number of signs even, added to seven in each lane.
@@ -77,8 +76,8 @@ struct PanelReader<L, DType::iq2_xxs> : GridReader<L, 16, 32> {
   HYBRID_INLINE auto quad(int g, int i) const {
     const auto index = this->bits(this->vector(2 * g), i / 2 * 8, 8);
     const auto signs = this->bits(this->vector(2 * g + 1), i / 2 * 7, 7);
-    return signed_quad<L>(grid_half<L>(kIq2XxsGrid.data(), index, i % 2),
-                          even_sign_bits<L>(signs), 0, i % 2);
+    return signed_quad<L>(grid_half<L>(kIq2XxsGrid.data(), index, i % 2), even_sign_bits<L>(signs),
+                          0, i % 2);
   }
   HYBRID_INLINE auto scale(int g) const {
     return this->fractional(this->bits(this->vector(2 * g + 1), 28, 4), 0.25f);
@@ -148,8 +147,8 @@ struct PanelReader<L, DType::iq3_s> : GridReader<L, 27, 32> {
   HYBRID_INLINE auto quad(int g, int i) const {
     using V = Lanes<L>;
     const auto high = this->bits(this->vector(16 + g / 4), g % 4 * 8 + i, 1);
-    const auto index = V::bit_or(this->bits(this->vector(2 * g + i / 4), i % 4 * 8, 8),
-                                 V::shift_left(high, 8));
+    const auto index =
+        V::bit_or(this->bits(this->vector(2 * g + i / 4), i % 4 * 8, 8), V::shift_left(high, 8));
     return signed_quad<L>(V::gather(kIq3SGrid.data(), index), this->vector(18 + g), i / 2, i % 2);
   }
   HYBRID_INLINE auto scale(int g) const {
@@ -203,9 +202,7 @@ struct PanelReader<L, DType::iq1_m> : UnitReader<L, 256, 14> {
 
   HYBRID_INLINE explicit PanelReader(const std::byte* panel, uint64_t block) : Base(panel, block) {
     const Int low = this->vector(0, 12), high = this->vector(0, 13);
-    const auto nibble = [](Int x, int at) {
-      return V::bit_and(V::shift_right(x, at), V::set(15));
-    };
+    const auto nibble = [](Int x, int at) { return V::bit_and(V::shift_right(x, at), V::set(15)); };
     const Int first = V::bit_or(nibble(low, 12), V::shift_left(nibble(low, 28), 4));
     const Int last = V::bit_or(nibble(high, 12), V::shift_left(nibble(high, 28), 4));
     d = V::half_to_float(V::bit_or(first, V::shift_left(last, 8)));
@@ -216,8 +213,8 @@ struct PanelReader<L, DType::iq1_m> : UnitReader<L, 256, 14> {
   HYBRID_INLINE Int quad(int g, int i) const {
     const int run = i / 2, at = g % 2 * 16 + 4 * run;  // two groups share a vector of nibbles
     const Int nibbles = this->vector(g, 8 + g / 2);
-    const Int index = V::bit_or(bits(this->vector(g, g), 8 * run, 8),
-                                V::shift_left(bits(nibbles, at, 3), 8));
+    const Int index =
+        V::bit_or(bits(this->vector(g, g), 8 * run, 8), V::shift_left(bits(nibbles, at, 3), 8));
     return ternary_quad<L>(index, V::shift_left(bits(nibbles, at + 3, 1), 1), i % 2);
   }
   HYBRID_INLINE Float scale(int s) const {

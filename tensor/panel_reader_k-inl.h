@@ -2,12 +2,13 @@
 // Panels of the K types and IQ4_XS (256 elements and small scales in a block), see
 // panel_reader-inl.h. Vectors of their units:
 //
-//   Q2_K     256 columns   0 scales (4)   4 two bits (16)   20 d|dmin                      21 in all
-//   Q4_K     256           0 d|dmin   1 scales (3)   4 nibble pairs (32)                    36
+//   Q2_K     256 columns   0 scales (4)   4 two bits (16)   20 d|dmin                      21 in
+//   all Q4_K     256           0 d|dmin   1 scales (3)   4 nibble pairs (32)                    36
 //   Q5_K     256           0 d|dmin   1 scales (3)   4 fifth bits (8)   12 nibble pairs (32)   44
 //   IQ4_XS   256           0 d|high bits of the scales   1 low nibbles   2 nibble pairs (32)   34
-//   Q3_K     512           0 d0|d1, then for each block: third bits (8), two bits (16), scales (3)   55
-//   Q6_K     512           0 d0|d1, then for each block: low nibbles (32), high bits (16), scales (4)  105
+//   Q3_K     512           0 d0|d1, then for each block: third bits (8), two bits (16), scales (3)
+//   55 Q6_K     512           0 d0|d1, then for each block: low nibbles (32), high bits (16),
+//   scales (4)  105
 //
 // The order within the fields is the block's own (quant_blocks.h).
 
@@ -90,9 +91,9 @@ struct PanelReader<L, DType::iq4_xs> : UnitReader<L, 256, 34> {
     return V::look_up(Base::nibbles(this->vector(g, 2 + 4 * g + i % 4), i / 4), kIq4NlBytes.values);
   }
   HYBRID_INLINE Float scale(int g) const {
-    const Int bits = V::bit_or(
-        V::bit_and(V::shift_right(low, 4 * g), V::set(15)),
-        V::shift_left(V::bit_and(V::shift_right(high, 2 * g), V::set(3)), 4));
+    const Int bits =
+        V::bit_or(V::bit_and(V::shift_right(low, 4 * g), V::set(15)),
+                  V::shift_left(V::bit_and(V::shift_right(high, 2 * g), V::set(3)), 4));
     return V::multiply(d, V::to_float(V::add(bits, V::set(static_cast<uint32_t>(-32)))));
   }
   HYBRID_INLINE Float minimum(int g) const { return V::multiply(scale(g), V::set_float(128)); }
@@ -195,9 +196,9 @@ struct PanelReader<L, DType::q6_k> : TwoBlockReader<L, 52> {
     const int half = g / 4, part = g % 4;
     const Int low = Unit::nibbles(this->vector(16 * half + 8 * (part % 2) + i), part / 2);
     const Int bits = this->vector(32 + 8 * half + i);
-    const Int high =
-        V::bit_and(part < 2 ? V::shift_left(bits, 4 - 2 * part) : V::shift_right(bits, 2 * part - 4),
-                   V::set(0x30303030));
+    const Int high = V::bit_and(
+        part < 2 ? V::shift_left(bits, 4 - 2 * part) : V::shift_right(bits, 2 * part - 4),
+        V::set(0x30303030));
     return V::bit_or(low, high);
   }
   HYBRID_INLINE Float scale(int s) const {

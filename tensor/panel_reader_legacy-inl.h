@@ -2,9 +2,9 @@
 // Panels of the types with 32 elements and one scale in a block, see panel_reader-inl.h. Vectors of
 // their units ("d0|d1": one word each, in one vector):
 //
-//   Q4_0, IQ4_NL   64 columns   0 d0|d1   1 nibble pairs of block 0   5 of block 1          9 in all
-//   Q5_0           64           0 d0|d1   1 fifth bits, 2 nibble pairs of block 0   6, 7 of block 1   11
-//   Q8_0           64           0 d0|d1   1 bytes of block 0          9 of block 1         17
+//   Q4_0, IQ4_NL   64 columns   0 d0|d1   1 nibble pairs of block 0   5 of block 1          9 in
+//   all Q5_0           64           0 d0|d1   1 fifth bits, 2 nibble pairs of block 0   6, 7 of
+//   block 1   11 Q8_0           64           0 d0|d1   1 bytes of block 0          9 of block 1 17
 //   Q4_1           32           0 d|m     1 nibble pairs                                    5
 //   Q5_1           32           0 d|m     1 fifth bits   2 nibble pairs                     6
 //   MXFP4         128           0 e0|e1|e2|e3   1, 5, 9, 13 nibble pairs of each block     17

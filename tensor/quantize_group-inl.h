@@ -16,8 +16,8 @@ inline float round_to_integer(float x) {
   return (x + kMagic) - kMagic;
 }
 
-/// The largest magnitude of 32 floats, by their bits: integers can be compared in any order, so this
-/// becomes a few vector operations. NaN counts as larger than anything.
+/// The largest magnitude of 32 floats, by their bits: integers can be compared in any order, so
+/// this becomes a few vector operations. NaN counts as larger than anything.
 inline uint32_t largest_magnitude_bits(const float* x) {
   uint32_t bits[32];
   std::memcpy(bits, x, sizeof(bits));

@@ -41,10 +41,8 @@ bool has_bit(const CpuidWord& word) {
 /// The compilers' builtins of our oldest versions do not know these.
 void add_missing_for_amx(std::vector<std::string>& missing) {
   constexpr std::pair<const char*, CpuidWord> kFeatures[] = {
-      {"amx_bf16", {7, 0, 'd', 22}},
-      {"avx512_fp16", {7, 0, 'd', 23}},
-      {"amx_tile", {7, 0, 'd', 24}},
-      {"amx_int8", {7, 0, 'd', 25}},
+      {"amx_bf16", {7, 0, 'd', 22}},   {"avx512_fp16", {7, 0, 'd', 23}},
+      {"amx_tile", {7, 0, 'd', 24}},   {"amx_int8", {7, 0, 'd', 25}},
       {"avx512_bf16", {7, 1, 'a', 5}},
   };
   const size_t n_before = missing.size();

@@ -32,15 +32,15 @@ SimdLevel best_simd_level();
 /// The level in force: best_simd_level() until set_simd_level() was called.
 SimdLevel simd_level();
 
-/// Why the level in force is what it is: "the best of this CPU", "forced by --isa", or what the next
-/// one lacks.
+/// Why the level in force is what it is: "the best of this CPU", "forced by --isa", or what the
+/// next one lacks.
 std::string simd_level_reason();
 
 /// Throws Error where the processor lacks the level. Not to be called while kernels run.
 void set_simd_level(SimdLevel level);
 
-/// Calls f.operator()<L>() for the level in force. At amx that of avx512_vnni: the matrix units serve
-/// products alone, whose ops ask for them by themselves.
+/// Calls f.operator()<L>() for the level in force. At amx that of avx512_vnni: the matrix units
+/// serve products alone, whose ops ask for them by themselves.
 template <class F>
 decltype(auto) with_simd_level(F&& f) {
 #if defined(__x86_64__)

@@ -11,8 +11,8 @@ namespace hybrid {
 void store_sums(const Bf16Product::Sums& s, uint64_t n_tokens, uint64_t n_rows, float* y,
                 uint64_t y_stride);
 
-/// silu(gate) * up of a pair of panels (gate first) into the tile rows of the tokens; columns of the
-/// tiles are the rows of the pair. Tokens past the end are whatever their sums are: finite for
+/// silu(gate) * up of a pair of panels (gate first) into the tile rows of the tokens; columns of
+/// the tiles are the rows of the pair. Tokens past the end are whatever their sums are: finite for
 /// zeros. Rows past n_rows are zeros. n_cols: of the tiles. rest: null, or where to put what the
 /// rounding leaves, as tiles of the same layout.
 void store_gated_tiles(const Bf16Product::Sums& s, uint64_t n_cols, std::byte* tiles,

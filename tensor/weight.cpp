@@ -23,8 +23,8 @@ PanelMatrix pack_on_the_spot(const Weight& w, uint64_t begin, uint64_t end, int 
   for (uint64_t i = 0; i < n; ++i) {
     const uint64_t first = (begin + i) * kPanelRows;
     const uint64_t n_rows = std::min(kPanelRows, w.n_rows() - first);
-    s.exponents[i] = pack_panel(w.type(), w.rows.row(first), n_rows, w.n_cols(),
-                                s.panels.data() + i * size);
+    s.exponents[i] =
+        pack_panel(w.type(), w.rows.row(first), n_rows, w.n_cols(), s.panels.data() + i * size);
   }
   return {w.type(), w.n_cols(), 0, s.panels.data(), s.exponents.data()};
 }

@@ -63,8 +63,7 @@ void log_banner(const Engine& engine, const Sequence& sequence) {
       "kernels ({})",
       version(), config.name, config.n_layers, format_bytes(engine.model().file().total_bytes()),
       sequence.n_ctx(), execution.cache_type == DType::f32 ? "f32" : "f16", execution.n_threads,
-      execution.n_threads_batch, name_of(simd_level()),
-      simd_level_reason()));
+      execution.n_threads_batch, name_of(simd_level()), simd_level_reason()));
   if (sequence.n_ctx() > config.n_ctx_train) {
     log_info(fmt::format("warning: the context exceeds the {} tokens the model was trained for",
                          config.n_ctx_train));
