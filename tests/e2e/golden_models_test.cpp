@@ -1,5 +1,5 @@
-// The program against float64 logits of every model shape, as a user would call it: the scalar level
-// to float's own precision, the fast levels against it.
+// The program against float64 logits of every model shape, as a user would call it: the scalar
+// level to float's own precision, the fast levels against it.
 
 #include <doctest/doctest.h>
 

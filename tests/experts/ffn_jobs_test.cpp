@@ -73,8 +73,8 @@ TEST_CASE("a product that is no number is told apart from the tokens beside it")
     c.x[100] = NAN;
     const std::vector<float> bad = dense(experts.packed(), c, workers);
     for (uint64_t i = 0; i < 256; ++i) CHECK(std::isnan(bad[i]));
-    CHECK(std::memcmp(bad.data() + 256, good.data() + 256,
-                      (n_tokens - 1) * 256 * sizeof(float)) == 0);
+    CHECK(std::memcmp(bad.data() + 256, good.data() + 256, (n_tokens - 1) * 256 * sizeof(float)) ==
+          0);
   }
 }
 

@@ -12,7 +12,8 @@
 using namespace hybrid;
 
 TEST_CASE("memory begins on 2 MB, is zeros, and can be written to its last byte") {
-  for (const uint64_t n : {uint64_t{1}, uint64_t{4096}, uint64_t{2} << 20, (uint64_t{5} << 20) + 3}) {
+  for (const uint64_t n :
+       {uint64_t{1}, uint64_t{4096}, uint64_t{2} << 20, (uint64_t{5} << 20) + 3}) {
     CAPTURE(n);
     HugeBuffer buffer(n);
     REQUIRE(buffer.data() != nullptr);

@@ -20,9 +20,9 @@ using namespace hybrid::test;
 
 namespace {
 
-const char* const kGoldenModels[] = {"lite-f16",    "lite-q8_0", "lite-q4_k", "lite-q2_k",
-                                     "lite-iq4_xs", "r1-q4_k",   "v2-q4_k",   "heads16-q4_k",
-                                     "lite-q3_k-00001-of-00003"};
+const char* const kGoldenModels[] = {"lite-f16",  "lite-q8_0",    "lite-q4_k",
+                                     "lite-q2_k", "lite-iq4_xs",  "r1-q4_k",
+                                     "v2-q4_k",   "heads16-q4_k", "lite-q3_k-00001-of-00003"};
 
 /// A model's weights where a test can pack them.
 struct Loaded {
@@ -110,9 +110,9 @@ void check_same_logits(const std::filesystem::path& path) {
 TEST_CASE("every matrix but F32 ones is packed, and unpacks to the file's bytes") {
   const TempDir dir;
   for (const bool merged : {false, true}) {
-    const auto path = dir.write(
-        "tiny.gguf",
-        tiny_model({.q_lora = 24, .merged_gate_up = merged, .quantised = true}).bytes());
+    const auto path =
+        dir.write("tiny.gguf",
+                  tiny_model({.q_lora = 24, .merged_gate_up = merged, .quantised = true}).bytes());
     for (const int n_threads : {1, 3}) check_packs(path, n_threads);
   }
 }
@@ -172,9 +172,9 @@ TEST_CASE("merged and separate gate and up are one model when packed, too") {
   Workers workers(2);
   std::vector<float> logits[2];
   for (const bool merged : {false, true}) {
-    Model model(dir.write("tiny.gguf",
-                          tiny_model({.merged_gate_up = merged, .quantised = true}).bytes()),
-                ExpertGroups::automatic);
+    Model model(
+        dir.write("tiny.gguf", tiny_model({.merged_gate_up = merged, .quantised = true}).bytes()),
+        ExpertGroups::automatic);
     model.pack(workers, nullptr);
     logits[merged] = logits_of(model, 20, 512);
   }

@@ -14,8 +14,8 @@ namespace hybrid::test {
 /// bytes.
 std::vector<std::byte> random_weights(DType type, uint64_t n, uint32_t seed);
 
-/// The same with a mean near zero: in the types that have minima these are the mean of what they are
-/// taken from, as quantisers make them. Without that the minima alone would make up most of a
+/// The same with a mean near zero: in the types that have minima these are the mean of what they
+/// are taken from, as quantisers make them. Without that the minima alone would make up most of a
 /// product, and hide the errors of the rest.
 std::vector<std::byte> balanced_weights(DType type, uint64_t n, uint32_t seed);
 

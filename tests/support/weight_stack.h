@@ -27,9 +27,9 @@ class WeightStack {
     const uint64_t size = panel_bytes(type, n_cols), per_matrix = unpacked_.n_panels();
     for (uint64_t p = 0; p < exponents_.size(); ++p) {
       const uint64_t first = p % per_matrix * kPanelRows;
-      exponents_[p] = pack_panel(type, unpacked_.rows.row(p / per_matrix * n_rows + first),
-                                 std::min(kPanelRows, n_rows - first), n_cols,
-                                 panels_.data() + p * size);
+      exponents_[p] =
+          pack_panel(type, unpacked_.rows.row(p / per_matrix * n_rows + first),
+                     std::min(kPanelRows, n_rows - first), n_cols, panels_.data() + p * size);
     }
   }
   WeightStack(const WeightStack&) = delete;

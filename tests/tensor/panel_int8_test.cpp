@@ -31,8 +31,8 @@ Int8Kernels kernels_of(DType type) {
     if constexpr (L == SimdLevel::scalar) {
       return {};
     } else {
-      for (const Int8Kernels k : {int8_kernels_legacy<L>(type), int8_kernels_k<L>(type),
-                                  int8_kernels_iq<L>(type)}) {
+      for (const Int8Kernels k :
+           {int8_kernels_legacy<L>(type), int8_kernels_k<L>(type), int8_kernels_iq<L>(type)}) {
         if (k.one_token != nullptr) return k;
       }
       return {};

@@ -60,8 +60,8 @@ void add_errors(const WeightStack& w, const std::vector<float>& x, const std::ve
   }
 }
 
-/// The distance from exact sums, relative to the size that sums of as many independent products have:
-/// it says something even where the sum happens to be next to nothing.
+/// The distance from exact sums, relative to the size that sums of as many independent products
+/// have: it says something even where the sum happens to be next to nothing.
 double typical_error(const WeightStack& w, const std::vector<float>& x,
                      const std::vector<float>& y) {
   const uint64_t n_cols = w.unpacked().n_cols(), n_rows = w.unpacked().n_rows();
@@ -95,12 +95,13 @@ TEST_CASE("every type at every level is near sums in double over the exact weigh
         RelativeRms rms;
         for (uint64_t t = 0; t < 19; t += n_tokens) {
           const auto first = x.begin() + static_cast<std::ptrdiff_t>(t * kCols);
-          const std::vector<float> part(first, first + static_cast<std::ptrdiff_t>(n_tokens * kCols));
+          const std::vector<float> part(first,
+                                        first + static_cast<std::ptrdiff_t>(n_tokens * kCols));
           add_errors(w, part, product(w.packed(), part, workers), rms);
         }
         CHECK(rms.value() <= max_error(info.type, n_tokens, spread));
-        print_accuracy("matmul {:11} {:7} {:2} tokens, {}: {:.3f} %", name_of(simd_level()), info.name,
-                       n_tokens, spread == Spread::gaussian ? "gaussian" : "outliers",
+        print_accuracy("matmul {:11} {:7} {:2} tokens, {}: {:.3f} %", name_of(simd_level()),
+                       info.name, n_tokens, spread == Spread::gaussian ? "gaussian" : "outliers",
                        100 * rms.value());
       }
     }
