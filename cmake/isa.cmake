@@ -10,6 +10,10 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_L
 endif()
 set(isa_flags_amx ${isa_flags_avx512_vnni} -mavx512fp16 -mavx512bf16 -mamx-tile -mamx-bf16)
 
+# Sanitizer builds leave out the kernels on panels: what the sanitizers make of their unrolled vector
+# code takes a compiler minutes and gigabytes a file. Their callers, and all other kernels, are in.
+set(no_sanitizer_files "panel_(int8|bf16)_[a-z]+_(avx2|avx512_vnni|amx)\\.cpp$")
+
 # Sets the flags of the files of a list by their names; on other processors takes them out of it.
 function(set_isa_flags list_name)
   set(sources ${${list_name}})
@@ -18,6 +22,11 @@ function(set_isa_flags list_name)
     list(FILTER of_level INCLUDE REGEX "_${level}\\.cpp$")
     if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
       set_source_files_properties(${of_level} PROPERTIES COMPILE_OPTIONS "${isa_flags_${level}}")
+      if(HYBRID_SANITIZE)
+        list(FILTER of_level INCLUDE REGEX "${no_sanitizer_files}")
+        set_source_files_properties(${of_level} PROPERTIES
+          COMPILE_OPTIONS "${isa_flags_${level}};-fno-sanitize=all")
+      endif()
     elseif(of_level)
       list(REMOVE_ITEM sources ${of_level})
     endif()
