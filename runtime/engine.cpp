@@ -50,15 +50,15 @@ Engine::Engine(const EngineOptions& options)
         "entries, found {}",
         model_.file().metadata().source(), tokenizer_.n_vocab(), config.n_vocab);
   }
-  prepare(options.pack, options.prepare_decode);
+  if (options.prepare_now) prepare();
   n_ctx_ = options.n_ctx > 0 ? options.n_ctx : std::min(config.n_ctx_train, kDefaultMaxContext);
 }
 
-void Engine::prepare(bool pack, bool prepare_decode) {
-  if (!pack && !prepare_decode) return;
+void Engine::prepare() {
+  if (!options_.pack && !options_.prepare_decode) return;
   Workers workers(std::max(options_.execution.n_threads, options_.execution.n_threads_batch));
-  if (prepare_decode) model_.prepare_decode(workers);
-  if (pack) model_.load_packed(workers, options_.on_load);
+  if (options_.prepare_decode) model_.prepare_decode(workers);
+  if (options_.pack) model_.load_packed(workers, options_.on_load);
 }
 
 void Engine::check_tokens(std::span<const TokenId> tokens) const {

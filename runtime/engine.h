@@ -24,6 +24,7 @@ struct EngineOptions {
   /// scalar level has no use for it.
   bool pack = true;
   bool prepare_decode = true;  // see Model; the scalar level has no use for it, either
+  bool prepare_now = true;     // false: the caller has something to check first, then calls prepare()
   LoadProgress on_load = nullptr;
 };
 
@@ -53,9 +54,8 @@ class Engine {
   /// Opens the model and its tokenizer and checks them against each other. Throws Error.
   explicit Engine(const EngineOptions& options);
 
-  /// What the options of these names ask for, later: for callers that have something to check
-  /// first.
-  void prepare(bool pack, bool prepare_decode);
+  /// Packs and prepares the weights as the options say. To be called once, unless prepare_now did.
+  void prepare();
 
   const Model& model() const { return model_; }
   const Tokenizer& tokenizer() const { return tokenizer_; }

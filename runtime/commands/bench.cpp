@@ -182,11 +182,12 @@ void bench(const Options& options) {
     prepare_decode |= engine.prepare_decode;
   }
   EngineOptions setup = engine_options(combinations.front());
-  setup.pack = setup.prepare_decode = false;
+  setup.pack = pack;
+  setup.prepare_decode = prepare_decode;
   Engine engine(setup);
   const Model& model = engine.model();
   check_memory(model, combinations, tests);
-  engine.prepare(pack, prepare_decode);
+  engine.prepare();
   log_start(engine, tests.size() * combinations.size());
   const double peak_gb_per_s = measure_peak(n_most_threads);
 

@@ -80,13 +80,14 @@ void chat(const Options& options) {
   catch_signals();
   EngineOptions setup = engine_options(options);
   setup.n_ctx = static_cast<uint32_t>(options.find_integer("ctx-size").value_or(0));
-  const Engine engine(setup);
+  Engine engine(setup);
   const auto name = options.find("chat-template");
   const ChatTemplate chat_template =
       name ? ChatTemplate::by_name(*name)
            : ChatTemplate::from_metadata(engine.model().file().metadata());
   Conversation conversation(engine, chat_template, options);
   const bool interactive = isatty(STDIN_FILENO) != 0;
+  engine.prepare();
   log_banner(engine, conversation.sequence());
   log_info(fmt::format("chat template {}; /reset begins a new conversation, /exit or Ctrl-D ends",
                        name_of(chat_template.format())));

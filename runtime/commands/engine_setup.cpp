@@ -25,6 +25,8 @@ EngineOptions engine_options(const Options& options) {
                                            : ExpertGroups::automatic;
   engine.pack = options.get_toggle("run-time-repack") && simd_level() != SimdLevel::scalar;
   engine.prepare_decode = simd_level() != SimdLevel::scalar;
+  // What does not fit, or is not in the vocabulary, is told before minutes of loading.
+  engine.prepare_now = false;
   engine.on_load = load_progress(options);
   ExecutionOptions& execution = engine.execution;
   execution.n_batch = static_cast<uint32_t>(options.get_integer("batch-size"));

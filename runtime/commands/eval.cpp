@@ -63,7 +63,7 @@ void eval(const Options& options) {
   catch_signals();
   std::vector<TokenId> tokens;
   if (options.is_set("tokens")) tokens = parse_token_ids(options.get("tokens"), "--tokens");
-  const Engine engine(engine_options(options));
+  Engine engine(engine_options(options));
   const ModelConfig& config = engine.model().config();
   if (options.is_set("file")) {
     tokens = engine.tokenizer().encode(read_input(options.get("file")),
@@ -86,6 +86,7 @@ void eval(const Options& options) {
     experts_file.emplace(*path);
     record.emplace(config.n_moe_layers(), n_tokens, config.moe.n_used);
   }
+  engine.prepare();
   log_banner(engine, sequence);
 
   // In batches, so that only one batch of logits is in memory.

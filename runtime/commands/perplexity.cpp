@@ -61,7 +61,7 @@ void print_result(const PerplexityResult& result, uint32_t window, bool with_kl)
 void perplexity(const Options& options) {
   catch_signals();
   const std::string text = read_input(options.get("file"));
-  const Engine engine(engine_options(options));
+  Engine engine(engine_options(options));
   const Tokenizer& tokenizer = engine.tokenizer();
   const std::vector<TokenId> tokens = tokenizer.encode(text, {.add_bos = tokenizer.wants_bos()});
   PerplexityParams params;
@@ -86,6 +86,7 @@ void perplexity(const Options& options) {
       logits_file->write(logits.data(), logits.size_bytes());
     };
   }
+  engine.prepare();
   log_banner(engine, sequence);
   params.on_window = [&](const PerplexityResult& r) {
     log_detail(fmt::format("window {} of {}: perplexity so far {:.4f}", r.n_windows, n_windows,

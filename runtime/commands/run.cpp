@@ -31,13 +31,14 @@ void run(const Options& options) {
   const std::string text = prompt_text(options);
   EngineOptions setup = engine_options(options);
   setup.n_ctx = static_cast<uint32_t>(options.find_integer("ctx-size").value_or(0));
-  const Engine engine(setup);
+  Engine engine(setup);
   const Tokenizer& tokenizer = engine.tokenizer();
   const std::vector<TokenId> prompt = tokenizer.encode(
       text, {.add_bos = tokenizer.wants_bos(), .parse_special = options.get_toggle("special")});
   engine.check_prompt(prompt);
 
   Sequence sequence = engine.make_sequence();
+  engine.prepare();
   log_banner(engine, sequence);
   GenerateParams params;
   params.sampling = sampling_params(options);
