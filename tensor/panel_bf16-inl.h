@@ -8,17 +8,18 @@
 // of rounded. Cutting off shrinks a weight by 0.25 % on average, which the scale makes up for; what
 // is left is 5 % more than rounding would leave, for one instruction of six.
 //
-// While the matrix unit multiplies one stage (128 columns of two panels), the vector units unpack
-// another: the next one where all tokens fit one pass, or the same one of the next two panels while
-// the last of several passes runs over panels that are unpacked already. The two kinds of
-// instructions alternate every dozen or so: few tile registers can be renamed, and behind a run of
-// tile instructions the core takes in nothing else. With 13 of them at a time nothing overlapped.
+// While the matrix unit multiplies one stage of a panel (128 columns), the vector units unpack the
+// next one. The two kinds of instructions alternate every dozen or so: few tile registers can be
+// renamed, and behind a run of tile instructions the core takes in nothing else. With 13 of them at a
+// time nothing overlapped. Up to six tiles of tokens share the unpacked weights: six sums, and one
+// register each for tokens and weights.
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
-#include <memory>
 #include <utility>
 
+#include "base/error.h"
 #include "tensor/panel_bf16.h"
 #include "tensor/panel_reader-inl.h"
 
@@ -96,10 +97,10 @@ HYBRID_INLINE __m512h cut_off_part(__m512h x) {
   return _mm512_sub_ph(x, reinterpret_cast<__m512h>(kept));
 }
 
-/// Columns that are unpacked while as many are multiplied: 16 KB of tiles for both together, which
+/// Columns that are unpacked while as many are multiplied: 8 KB of tiles for both together, which
 /// leaves room in the L1 cache for those of the tokens. Half a block.
 constexpr int kStageGroups = 4;
-constexpr uint64_t kStageBytes = 2 * kStageGroups * kTileBytes;
+constexpr uint64_t kStageBytes = kStageGroups * kTileBytes;
 
 /// Tiles of the second parts of weights lie behind those of the first.
 constexpr uint64_t kSplitDistance = kStageBytes;
@@ -184,7 +185,7 @@ struct TileUnpacker<DType::bf16> {
 
 // ---- Multiplying --------------------------------------------------------------------------------
 
-/// Where the operands of one group of columns lie: two tiles of weights, and tiles of tokens at a
+/// Where the operands of one group of columns lie: a tile of weights, and tiles of tokens at a
 /// distance of tile_stride; the second parts of the tokens at a distance of `rest` from the first.
 struct GroupOperands {
   const std::byte* weights;
@@ -193,36 +194,22 @@ struct GroupOperands {
   int64_t rest;
 };
 
-/// The tile instructions of one group, in order. Sums of panel p and token tile j lie in tile
-/// register p * kTiles + j; that leaves 6 for tokens and 7 for weights. Each tile of tokens (of
-/// both parts) meets both tiles of weights, the one that is loaded first:
-///   tokens 0, weights 0, multiply, weights 1, multiply;
-///   tokens 1, multiply, weights 0, multiply;    tokens 2, multiply, weights 1, multiply; ...
+/// The tile instructions of one group, in order: load the weights, then load and multiply each tile
+/// of tokens, of both parts. Sums of token tile j lie in tile register j.
 template <int kTiles, int kParts>
 struct GroupProgram {
-  static constexpr int kLength = 1 + 4 * kTiles * kParts;
+  static constexpr int kLength = 1 + 2 * kTiles * kParts;
 
   template <int kStep>
   HYBRID_INLINE static void run(const GroupOperands& o) {
     if constexpr (kStep == 0) {
-      load_tokens<0>(o);
-    } else if constexpr (kStep <= 4) {
-      if constexpr (kStep % 2 == 1) tile_load<7>(o.weights + kStep / 2 * kTileBytes);
-      if constexpr (kStep % 2 == 0) tile_multiply<(kStep / 2 - 1) * kTiles, 6, 7>();
+      tile_load<7>(o.weights);
     } else {
-      constexpr int kTile = 1 + (kStep - 5) / 4, kPhase = (kStep - 5) % 4;
-      constexpr int kLoaded = kTile % 2, kOther = 1 - kLoaded;  // of the two tiles of weights
-      if constexpr (kPhase == 0) load_tokens<kTile>(o);
-      if constexpr (kPhase == 1) tile_multiply<kLoaded * kTiles + kTile % kTiles, 6, 7>();
-      if constexpr (kPhase == 2) tile_load<7>(o.weights + kOther * kTileBytes);
-      if constexpr (kPhase == 3) tile_multiply<kOther * kTiles + kTile % kTiles, 6, 7>();
+      constexpr int kTile = (kStep - 1) / 2;
+      const std::byte* tokens = o.tokens + kTile % kTiles * o.tile_stride;
+      if constexpr (kStep % 2 == 1) tile_load<6>(kTile < kTiles ? tokens : tokens + o.rest);
+      if constexpr (kStep % 2 == 0) tile_multiply<kTile % kTiles, 6, 7>();
     }
-  }
-
-  template <int kTile>
-  HYBRID_INLINE static void load_tokens(const GroupOperands& o) {
-    const std::byte* tokens = o.tokens + kTile % kTiles * o.tile_stride;
-    tile_load<6>(kTile < kTiles ? tokens : tokens + o.rest);
   }
 };
 
@@ -262,92 +249,63 @@ struct EmptyProgram {
   static constexpr int kLength = 0;
 };
 
-template <int kTiles>
-HYBRID_INLINE void zero_sums() {
-  tile_zero<0>();
-  tile_zero<1>();
-  if constexpr (kTiles >= 2) {
-    tile_zero<2>();
-    tile_zero<3>();
-  }
-  if constexpr (kTiles == 3) {
-    tile_zero<4>();
-    tile_zero<5>();
-  }
+template <int... kTile>
+HYBRID_INLINE void zero_sums(std::integer_sequence<int, kTile...>) {
+  (tile_zero<kTile>(), ...);
+}
+template <int... kTile>
+HYBRID_INLINE void store_sums(float* sums, std::integer_sequence<int, kTile...>) {
+  (tile_store<kTile>(sums + 256 * kTile), ...);
 }
 
-template <int kTiles>
-HYBRID_INLINE void store_sums(float* sums) {
-  tile_store<0>(sums);
-  tile_store<1>(sums + 256);
-  if constexpr (kTiles >= 2) {
-    tile_store<2>(sums + 512);
-    tile_store<3>(sums + 768);
-  }
-  if constexpr (kTiles == 3) {
-    tile_store<4>(sums + 1024);
-    tile_store<5>(sums + 1280);
-  }
-}
-
-/// A stage of two panels that is to be unpacked.
+/// A stage of a panel that is to be unpacked.
 struct StageToUnpack {
-  const std::byte* panel[2];
+  const std::byte* panel;
+  const std::byte* ahead;  // bytes to prefetch: what is unpacked two stages later
   uint64_t stage;
-  float factor[2];
+  float factor;
   int n_groups;
-  std::byte* tiles;      // group g: panel 0's tile at 2 g, panel 1's at 2 g + 1
-  uint64_t stage_bytes;  // of the packed panel, for prefetching
+  std::byte* tiles;      // that of group g at g
+  uint64_t stage_bytes;  // of the packed panel
 };
 
 /// A piece of what comes two stages later, for each group.
 HYBRID_INLINE void prefetch_piece(const StageToUnpack& s, int g) {
   const uint64_t begin = s.stage_bytes * static_cast<uint64_t>(g) / kStageGroups / kVectorBytes;
   const uint64_t end = s.stage_bytes * static_cast<uint64_t>(g + 1) / kStageGroups / kVectorBytes;
-  const uint64_t at = (s.stage + 2) * s.stage_bytes;
-  for (uint64_t i = begin; i < end; ++i) {
-    __builtin_prefetch(s.panel[0] + at + i * kVectorBytes);
-    __builtin_prefetch(s.panel[1] + at + i * kVectorBytes);
-  }
+  for (uint64_t i = begin; i < end; ++i) __builtin_prefetch(s.ahead + i * kVectorBytes);
 }
 
 /// Unpacks group g of a stage while Program multiplies another group.
 template <class Program, bool kSplit, class Unpacker, int... kStep>
-HYBRID_INLINE void unpack_group(Unpacker& first, Unpacker& second, int block_group,
-                                std::byte* tiles, const GroupOperands& o,
-                                std::integer_sequence<int, kStep...>) {
-  constexpr int kPieces = 2 * kQuads;
+HYBRID_INLINE void unpack_group(Unpacker& unpacker, int block_group, std::byte* tile,
+                                const GroupOperands& o, std::integer_sequence<int, kStep...>) {
   const auto step = [&]<int i>() __attribute__((always_inline)) {
-    first.template step<kSplit>(block_group, i, tiles);
-    multiply_piece<Program, 2 * i, kPieces>(o);
-    second.template step<kSplit>(block_group, i, tiles + kTileBytes);
-    multiply_piece<Program, 2 * i + 1, kPieces>(o);
+    unpacker.template step<kSplit>(block_group, i, tile);
+    multiply_piece<Program, i, kQuads>(o);
   };
   (step.template operator()<kStep>(), ...);
 }
 
-/// Unpacks a stage while another, of n_groups groups, is multiplied. kHalf: which half of the
-/// block.
+/// Unpacks a stage while another, of n_groups groups, is multiplied. kHalf: which half of the block.
 template <DType type, class Program, bool kSplit, int kHalf>
 __attribute__((noinline)) void unpack_and_multiply(const StageToUnpack& s, GroupOperands o,
                                                    int n_groups) {
-  const uint64_t block = s.stage / 2;
-  TileUnpacker<type> first(s.panel[0], block, s.factor[0]);
-  TileUnpacker<type> second(s.panel[1], block, s.factor[1]);
+  TileUnpacker<type> unpacker(s.panel, s.stage / 2, s.factor);
   constexpr auto kSteps = std::make_integer_sequence<int, kQuads>{};
 #pragma GCC unroll 4
   for (int g = 0; g < kStageGroups; ++g) {
     const int block_group = kHalf * kStageGroups + g;
-    std::byte* tiles = s.tiles + 2 * g * kTileBytes;
+    std::byte* tile = s.tiles + g * kTileBytes;
     if (g < s.n_groups) prefetch_piece(s, g);
     if (g < n_groups && g < s.n_groups) {
-      unpack_group<Program, kSplit>(first, second, block_group, tiles, o, kSteps);
+      unpack_group<Program, kSplit>(unpacker, block_group, tile, o, kSteps);
     } else if (g < n_groups) {
       multiply_piece<Program, 0, 1>(o);
     } else if (g < s.n_groups) {
-      unpack_group<EmptyProgram, kSplit>(first, second, block_group, tiles, o, kSteps);
+      unpack_group<EmptyProgram, kSplit>(unpacker, block_group, tile, o, kSteps);
     }
-    o.weights += 2 * kTileBytes;
+    o.weights += kTileBytes;
     o.tokens += kTileBytes;
   }
 }
@@ -366,148 +324,155 @@ template <class Program>
 __attribute__((noinline)) void multiply_stage(GroupOperands o, int n_groups) {
   for (int g = 0; g < n_groups; ++g) {
     multiply_piece<Program, 0, 1>(o);
-    o.weights += 2 * kTileBytes;
+    o.weights += kTileBytes;
     o.tokens += kTileBytes;
   }
 }
 
 // ---- A range of pairs ---------------------------------------------------------------------------
 
-/// Tokens taken in passes of one to three tiles, none of one beside a larger one where it can be
-/// helped.
-inline uint64_t tiles_of_pass(uint64_t left) { return left == 4 ? 2 : std::min<uint64_t>(left, 3); }
-
-/// kSplit: args.split_weights.
+/// The stages of all panels of a range, one after the other: stage i + 1 is unpacked while stage i is
+/// multiplied, across the ends of panels. kSplit: args.split_weights.
 template <DType type, bool kSplit>
 class PairLoop {
  public:
-  PairLoop(const Bf16Product& args, uint64_t end)
+  PairLoop(const Bf16Product& args, uint64_t begin, uint64_t end)
       : args_(args),
+        begin_(begin),
         end_(end),
         n_groups_(n_tile_groups(args.first.n_cols)),
         n_stages_((n_groups_ + kStageGroups - 1) / kStageGroups),
-        panel_bytes_(args.first.panel_bytes()),
-        one_pass_(args.n_tiles <= 3),
-        ahead_(one_pass_ ? 1 : n_stages_),
-        ring_(panel_scratch((one_pass_ ? 2 : 2 * n_stages_) * kSlotBytes)),
-        n_ring_(one_pass_ ? 2 : 2 * n_stages_) {}
+        panel_bytes_(args.first.panel_bytes()) {
+    n_panels_ = 2 * (end - begin);
+    if (args.second.empty()) n_panels_ = std::min(n_panels_, args.first.n_panels() - 2 * begin);
+  }
 
-  void run(uint64_t begin) {
-    begin_ = begin;
-    for (uint64_t i = 0; i < ahead_; ++i) run_stage<type, EmptyProgram, kSplit>(stage_at(i), {}, 0);
-    for (uint64_t pair = begin; pair < end_; ++pair) {
-      for (uint64_t tile = 0; tile < args_.n_tiles;) {
-        const uint64_t n = tiles_of_pass(args_.n_tiles - tile);
-        if (n == 1) pass<1>(pair, tile);
-        if (n == 2) pass<2>(pair, tile);
-        if (n == 3) pass<3>(pair, tile);
-        tile += n;
-      }
+  void run() {
+    switch (args_.n_tiles) {
+      case 1:
+        return run_tiles<1>();
+      case 2:
+        return run_tiles<2>();
+      case 3:
+        return run_tiles<3>();
+      case 4:
+        return run_tiles<4>();
+      case 5:
+        return run_tiles<5>();
+      default:
+        return run_tiles<6>();
     }
   }
 
  private:
-  static constexpr uint64_t kSlotBytes = (kSplit ? 2 : 1) * kStageBytes;
-
-  int groups_in(uint64_t stage) const {
-    return static_cast<int>(std::min<uint64_t>(kStageGroups, n_groups_ - stage * kStageGroups));
-  }
-  int panels_of(uint64_t pair) const {
-    return !args_.second.empty() || 2 * pair + 1 < args_.first.n_panels() ? 2 : 1;
-  }
-  void panels_at(uint64_t pair, const std::byte* (&panel)[2], int (&exponent)[2]) const {
-    const PanelMatrix& a = args_.first;
-    const PanelMatrix& b = args_.second;
-    const uint64_t i = b.empty() ? 2 * pair : pair;
-    panel[0] = a.data + i * panel_bytes_;
-    exponent[0] = a.exponents[i];
-    if (!b.empty()) {
-      panel[1] = b.data + i * panel_bytes_;
-      exponent[1] = b.exponents[i];
-    } else {
-      const uint64_t j = std::min(i + 1, a.n_panels() - 1);  // an odd last panel stands twice
-      panel[1] = a.data + j * panel_bytes_;
-      exponent[1] = a.exponents[j];
-    }
-  }
-  /// Stage i of all stages of all pairs from begin_ on.
-  StageToUnpack stage_at(uint64_t i) const {
-    StageToUnpack s;
-    int exponent[2];
-    panels_at(begin_ + i / n_stages_, s.panel, exponent);
-    s.stage = i % n_stages_;
-    for (int p = 0; p < 2; ++p) s.factor[p] = power_of_two(exponent[p]) * kMadeUp;
-    s.n_groups = groups_in(s.stage);
-    s.tiles = ring_ + i % n_ring_ * kSlotBytes;
-    s.stage_bytes = panel_bytes_ / n_stages_;
-    return s;
-  }
   /// Split weights lose nothing that is to be made up for; bf16 ones are never cut.
   static constexpr float kMadeUp = kSplit ? 1.0f : kCutOff;
-  static float power_of_two(int exponent) {
-    return std::bit_cast<float>(static_cast<uint32_t>(exponent + 127) << 23);
-  }
+  static constexpr uint64_t kSlotBytes = (kSplit ? 2 : 1) * kStageBytes;
 
   template <int kTiles>
-  void pass(uint64_t pair, uint64_t tile) {
+  void run_tiles() {
     if constexpr (kSplit) {
-      pass_of<kTiles, SplitProgram<kTiles>>(pair, tile);
+      run_program<kTiles, SplitProgram<kTiles>>();
     } else if (args_.rest == nullptr) {
-      pass_of<kTiles, GroupProgram<kTiles, 1>>(pair, tile);
+      run_program<kTiles, GroupProgram<kTiles, 1>>();
     } else {
-      pass_of<kTiles, GroupProgram<kTiles, 2>>(pair, tile);
+      run_program<kTiles, GroupProgram<kTiles, 2>>();
     }
   }
 
   template <int kTiles, class Program>
-  void pass_of(uint64_t pair, uint64_t tile) {
-    const bool last = tile + kTiles == args_.n_tiles;
-    const uint64_t first = (pair - begin_) * n_stages_, n_all = (end_ - begin_) * n_stages_;
-    GroupOperands o{nullptr, args_.tiles + tile * n_groups_ * kTileBytes, n_groups_ * kTileBytes,
+  void run_program() {
+    alignas(64) float sums[2][kTiles * 256];
+    run_stage<type, EmptyProgram, kSplit>(stage_at(0), {}, 0);
+    for (uint64_t panel = 0; panel < n_panels_; ++panel) {
+      multiply_panel<kTiles, Program>(panel, sums[panel % 2]);
+      if (panel % 2 == 1 || panel + 1 == n_panels_) finish<kTiles>(panel, sums[0]);
+    }
+  }
+
+  template <int kTiles, class Program>
+  void multiply_panel(uint64_t panel, float* sums) {
+    constexpr auto kAll = std::make_integer_sequence<int, kTiles>{};
+    const uint64_t first = panel * n_stages_, n_all = n_panels_ * n_stages_;
+    GroupOperands o{nullptr, args_.tiles, n_groups_ * kTileBytes,
                     args_.rest == nullptr ? 0 : args_.rest - args_.tiles};
-    zero_sums<kTiles>();
-    for (uint64_t i = 0; i < n_stages_; ++i, o.tokens += kStageGroups * kTileBytes) {
-      o.weights = ring_ + (first + i) % n_ring_ * kSlotBytes;
-      const uint64_t next = first + i + ahead_;
-      if (last && next < n_all) {
-        run_stage<type, Program, kSplit>(stage_at(next), o, groups_in(i));
+    zero_sums(kAll);
+    for (uint64_t i = first; i < first + n_stages_; ++i, o.tokens += kStageGroups * kTileBytes) {
+      o.weights = slot(i);
+      if (i + 1 < n_all) {
+        run_stage<type, Program, kSplit>(stage_at(i + 1), o, groups_in(i % n_stages_));
       } else {
-        multiply_stage<Program>(o, groups_in(i));
+        multiply_stage<Program>(o, groups_in(i % n_stages_));
       }
     }
-    alignas(64) float sums[2 * kTiles * 256];
-    store_sums<kTiles>(sums);
-    Bf16Product::Sums result{pair, tile, kTiles, panels_of(pair), sums, {}};
-    const std::byte* panel[2];
-    int exponent[2];
-    panels_at(pair, panel, exponent);
-    for (int p = 0; p < 2; ++p) {
-      const int scale = exponent[p] + TileUnpacker<type>::kExponent + kTileExponent;
+    store_sums(sums, kAll);
+  }
+
+  template <int kTiles>
+  void finish(uint64_t panel, const float* sums) {
+    Bf16Product::Sums result{begin_ + panel / 2, 0, kTiles, static_cast<int>(panel % 2) + 1, sums,
+                             {}};
+    for (uint64_t p = 0; p <= panel % 2; ++p) {
+      const int scale =
+          panel_at(panel - panel % 2 + p).exponent + TileUnpacker<type>::kExponent + kTileExponent;
       result.factor[p] = power_of_two(-scale);
     }
     args_.done(result);
   }
 
+  struct Panel {
+    const std::byte* bytes;
+    int exponent;
+  };
+  /// Panel i of the range: those of a pair follow each other.
+  Panel panel_at(uint64_t i) const {
+    const bool both = !args_.second.empty();
+    const PanelMatrix& m = both && i % 2 == 1 ? args_.second : args_.first;
+    const uint64_t at = both ? begin_ + i / 2 : 2 * begin_ + i;
+    return {m.data + at * panel_bytes_, m.exponents[at]};
+  }
+
+  int groups_in(uint64_t stage) const {
+    return static_cast<int>(std::min<uint64_t>(kStageGroups, n_groups_ - stage * kStageGroups));
+  }
+  std::byte* slot(uint64_t i) { return ring_ + i % 2 * kSlotBytes; }
+
+  /// Stage i of all stages of all panels.
+  StageToUnpack stage_at(uint64_t i) {
+    const uint64_t bytes = panel_bytes_ / n_stages_;
+    const uint64_t later = std::min(i + 2, n_panels_ * n_stages_ - 1);
+    const Panel panel = panel_at(i / n_stages_);
+    return {panel.bytes,
+            panel_at(later / n_stages_).bytes + later % n_stages_ * bytes,
+            i % n_stages_,
+            power_of_two(panel.exponent) * kMadeUp,
+            groups_in(i % n_stages_),
+            slot(i),
+            bytes};
+  }
+  static float power_of_two(int exponent) {
+    return std::bit_cast<float>(static_cast<uint32_t>(exponent + 127) << 23);
+  }
+
   const Bf16Product& args_;
-  uint64_t begin_ = 0, end_;
+  uint64_t begin_, end_;
   uint64_t n_groups_, n_stages_, panel_bytes_;
-  bool one_pass_;
-  uint64_t ahead_;  // stages that unpacking runs ahead
-  std::byte* ring_;
-  uint64_t n_ring_;  // stages in it
+  uint64_t n_panels_;
+  alignas(64) std::byte ring_[2 * kSlotBytes];  // unpacked weights of two stages
 };
 
 /// kCanSplit: whether the type has kernels for split weights.
 template <DType type, bool kCanSplit>
 void product(const Bf16Product& args, uint64_t pair_begin, uint64_t pair_end) {
+  HYBRID_CHECK(args.n_tiles <= Bf16Product::kMaxTiles);
   if (pair_begin == pair_end || args.n_tiles == 0) return;
   const TileScope tiles;
   if constexpr (kCanSplit) {
     if (args.split_weights && args.rest != nullptr) {
-      return PairLoop<type, true>(args, pair_end).run(pair_begin);
+      return PairLoop<type, true>(args, pair_begin, pair_end).run();
     }
   }
-  PairLoop<type, false>(args, pair_end).run(pair_begin);
+  PairLoop<type, false>(args, pair_begin, pair_end).run();
 }
 
 }  // namespace

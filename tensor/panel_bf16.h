@@ -14,7 +14,9 @@ namespace hybrid {
 /// Two panels are multiplied at a time: panels 2 i and 2 i + 1 of `first` where `second` is empty,
 /// else panel i of both (gate and up; same type and shape). The pair is then `i`.
 struct Bf16Product {
-  /// The sums of a pair and up to three tiles of tokens, from token 16 * tile on:
+  static constexpr uint64_t kMaxTiles = 6;
+
+  /// The sums of a pair and n_tiles tiles of tokens, from token 16 * tile on (0 from the kernel):
   /// sums[(p * n_tiles + j) * 256 + 16 * t + r] for panel p, tile j, token t, row r, to be
   /// multiplied with factor[p]. n_panels is 1 where a matrix ends with an odd panel.
   struct Sums {
@@ -30,7 +32,7 @@ struct Bf16Product {
   PanelMatrix second;
   const std::byte* tiles = nullptr;  // 64-byte aligned, tiles_bytes(16 * n_tiles, n_cols)
   const std::byte* rest = nullptr;   // null, or as many tiles that are added to those (Precision)
-  uint64_t n_tiles = 0;
+  uint64_t n_tiles = 0;              // 1 to kMaxTiles
   bool split_weights = false;  // as sums of two bf16 numbers; with `rest` only (Precision::exact)
   FunctionRef<void(const Sums&)> done;
 };
@@ -45,11 +47,6 @@ using Bf16ProductFn = void (*)(const Bf16Product& args, uint64_t pair_begin, uin
 Bf16ProductFn bf16_product_legacy(DType type);
 Bf16ProductFn bf16_product_k(DType type);
 Bf16ProductFn bf16_product_iq(DType type);
-
-/// Memory of the calling thread for unpacked tiles, kept and never given back: 4 KB for each 32
-/// columns at most. In huge pages: scattered small ones put some of a panel's tiles on top of each
-/// other in the L2 cache.
-std::byte* panel_scratch(uint64_t n_bytes);
 
 /// That of a type; null for F32.
 Bf16ProductFn bf16_product(DType type);

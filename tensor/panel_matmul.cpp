@@ -32,9 +32,15 @@ Int8Kernels int8_kernels(DType type) {
   });
 }
 
-/// Tiles of tokens that are multiplied with all panels of a range before the next ones: as one pass
-/// of the kernel, whose unpacked weights never leave the L1 cache.
-constexpr uint64_t kTilesAtOnce = 3;
+/// Tiles of tokens that go through the kernel together: as many as it takes and as stay in the L2
+/// cache, and about the same number each time.
+uint64_t tiles_at_once(const TileRows& x, uint64_t n_cols) {
+  constexpr uint64_t kCacheBytes = uint64_t{1536} << 10;
+  const uint64_t bytes = tiles_bytes(kTileTokens, n_cols) * (x.rest == nullptr ? 1 : 2);
+  const uint64_t most = std::clamp<uint64_t>(kCacheBytes / bytes, 1, Bf16Product::kMaxTiles);
+  const uint64_t n_times = (x.n_tiles + most - 1) / most;
+  return (x.n_tiles + n_times - 1) / n_times;
+}
 
 }  // namespace
 
@@ -78,6 +84,8 @@ void multiply_tiles(const Weight& first, const Weight& second, const TileRows& x
                     FunctionRef<void(const Bf16Product::Sums&)> done) {
   const Bf16ProductFn kernel = bf16_product(first.type());
   HYBRID_CHECK(kernel != nullptr);
+  if (x.n_tiles == 0) return;
+  const uint64_t n_at_once = tiles_at_once(x, first.n_cols());
   const bool two = !second.empty();
   const uint64_t per_pair = two ? 1 : 2, n_panels = first.n_panels();
   const uint64_t step = first.packed() ? pair_end - pair_begin : 1;
@@ -86,14 +94,14 @@ void multiply_tiles(const Weight& first, const Weight& second, const TileRows& x
     const uint64_t begin = pair * per_pair, end = std::min(n_panels, next * per_pair);
     const PanelMatrix a = panels_of(first, begin, end, 0);
     const PanelMatrix b = two ? panels_of(second, begin, end, 1) : PanelMatrix{};
-    for (uint64_t t = 0; t < x.n_tiles; t += kTilesAtOnce) {
+    for (uint64_t t = 0; t < x.n_tiles; t += n_at_once) {
       const auto moved = [&](const Bf16Product::Sums& sums) {
         Bf16Product::Sums at = sums;
         at.pair += pair;
         at.tile += t;
         done(at);
       };
-      const TileRows some = x.part(t, std::min(kTilesAtOnce, x.n_tiles - t), first.n_cols());
+      const TileRows some = x.part(t, std::min(n_at_once, x.n_tiles - t), first.n_cols());
       kernel({a, b, some.tiles, some.rest, some.n_tiles, some.split_weights, moved}, 0,
              next - pair);
     }
