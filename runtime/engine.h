@@ -24,7 +24,7 @@ struct EngineOptions {
   /// scalar level has no use for it.
   bool pack = true;
   bool prepare_decode = true;  // see Model; the scalar level has no use for it, either
-  bool prepare_now = true;     // false: the caller has something to check first, then calls prepare()
+  bool prepare_now = true;  // false: the caller has something to check first, then calls prepare()
   LoadProgress on_load = nullptr;
 };
 

@@ -10,9 +10,9 @@
 //
 // While the matrix unit multiplies one stage of a panel (128 columns), the vector units unpack the
 // next one. The two kinds of instructions alternate every dozen or so: few tile registers can be
-// renamed, and behind a run of tile instructions the core takes in nothing else. With 13 of them at a
-// time nothing overlapped. Up to six tiles of tokens share the unpacked weights: six sums, and one
-// register each for tokens and weights.
+// renamed, and behind a run of tile instructions the core takes in nothing else. With 13 of them at
+// a time nothing overlapped. Up to six tiles of tokens share the unpacked weights: six sums, and
+// one register each for tokens and weights.
 
 #include <algorithm>
 #include <bit>
@@ -287,7 +287,8 @@ HYBRID_INLINE void unpack_group(Unpacker& unpacker, int block_group, std::byte* 
   (step.template operator()<kStep>(), ...);
 }
 
-/// Unpacks a stage while another, of n_groups groups, is multiplied. kHalf: which half of the block.
+/// Unpacks a stage while another, of n_groups groups, is multiplied. kHalf: which half of the
+/// block.
 template <DType type, class Program, bool kSplit, int kHalf>
 __attribute__((noinline)) void unpack_and_multiply(const StageToUnpack& s, GroupOperands o,
                                                    int n_groups) {
@@ -331,8 +332,8 @@ __attribute__((noinline)) void multiply_stage(GroupOperands o, int n_groups) {
 
 // ---- A range of pairs ---------------------------------------------------------------------------
 
-/// The stages of all panels of a range, one after the other: stage i + 1 is unpacked while stage i is
-/// multiplied, across the ends of panels. kSplit: args.split_weights.
+/// The stages of all panels of a range, one after the other: stage i + 1 is unpacked while stage i
+/// is multiplied, across the ends of panels. kSplit: args.split_weights.
 template <DType type, bool kSplit>
 class PairLoop {
  public:
@@ -410,8 +411,8 @@ class PairLoop {
 
   template <int kTiles>
   void finish(uint64_t panel, const float* sums) {
-    Bf16Product::Sums result{begin_ + panel / 2, 0, kTiles, static_cast<int>(panel % 2) + 1, sums,
-                             {}};
+    Bf16Product::Sums result{
+        begin_ + panel / 2, 0, kTiles, static_cast<int>(panel % 2) + 1, sums, {}};
     for (uint64_t p = 0; p <= panel % 2; ++p) {
       const int scale =
           panel_at(panel - panel % 2 + p).exponent + TileUnpacker<type>::kExponent + kTileExponent;

@@ -18,8 +18,8 @@ void matmul_floats(const Weight& w, MatmulInput& in, float* y, Workers& workers)
     const MatmulArgs args{w.rows, in.x(), w.n_cols(), y, n_rows, in.n_tokens()};
     const auto body = [&](uint64_t begin, uint64_t end) { matmul_rows(args, begin, end); };
     if (in.n_tokens() > 1) return workers.parallel_for(n_rows, kRowsPerTask, body);
-    return workers.parallel_ranges(
-        n_rows, kMatmulRowGroup, [&](uint64_t begin, uint64_t end, int) { body(begin, end); });
+    return workers.parallel_ranges(n_rows, kMatmulRowGroup,
+                                   [&](uint64_t begin, uint64_t end, int) { body(begin, end); });
   }
   workers.parallel_for(w.n_panels(), kRowsPerTask / kPanelRows, [&](uint64_t begin, uint64_t end) {
     multiply_floats(w, in.x(), in.n_tokens(), y + begin * kPanelRows, n_rows, begin, end);
