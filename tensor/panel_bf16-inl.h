@@ -340,7 +340,6 @@ class PairLoop {
   PairLoop(const Bf16Product& args, uint64_t begin, uint64_t end)
       : args_(args),
         begin_(begin),
-        end_(end),
         n_groups_(n_tile_groups(args.first.n_cols)),
         n_stages_((n_groups_ + kStageGroups - 1) / kStageGroups),
         panel_bytes_(args.first.panel_bytes()) {
@@ -456,7 +455,7 @@ class PairLoop {
   }
 
   const Bf16Product& args_;
-  uint64_t begin_, end_;
+  uint64_t begin_;
   uint64_t n_groups_, n_stages_, panel_bytes_;
   uint64_t n_panels_;
   alignas(64) std::byte ring_[2 * kSlotBytes];  // unpacked weights of two stages
