@@ -68,7 +68,7 @@ PanelMatrix head_of(const PanelMatrix& m, uint64_t head, uint64_t n_rows) {
 
 /// out = V_h latent
 void project_values(const PanelMatrix& v, const float* latent, float* out) {
-  if (info_of(v.type).block_size == 1) {
+  if (is_float(v.type)) {
     return multiply_panels(v, latent, 1, out, v.n_rows);
   }
   thread_local std::vector<ActivationBlock> blocks;

@@ -20,10 +20,6 @@ static_assert(kUnitRows == HiddenRows::kCols && kUnitRows == 2 * kPanelRows);
 
 uint64_t n_units(uint64_t n_rows) { return (n_rows + kUnitRows - 1) / kUnitRows; }
 
-uint64_t round_up(uint64_t n, uint64_t multiple) {
-  return (n + multiple - 1) / multiple * multiple;
-}
-
 /// Rows [begin, end) of one job.
 struct JobRows {
   const FfnJob& job;
@@ -76,7 +72,7 @@ class Runner {
     for (size_t j = 0; j < args_.jobs.size(); ++j) {
       s_.first_row[j] = static_cast<uint32_t>(row);
       row += args_.jobs[j].n_slots;
-      if (with_tiles()) row = round_up(row, kTileTokens);
+      if (with_tiles()) row = n_token_tiles(row) * kTileTokens;
     }
     s_.first_row.back() = static_cast<uint32_t>(row);
     s_.hidden.set(out_form_, Precision::fine, row, n_ff_);
@@ -146,9 +142,7 @@ class Runner {
     const TileRows all{in_order ? args_.input.tile_rows().tiles : s_.gathered.data(), nullptr, 0};
     return all.part(s_.first_row[index] / kTileTokens, n_tiles(args_.jobs[index]), n_embd_);
   }
-  static uint64_t n_tiles(const FfnJob& job) {
-    return (job.n_slots + kTileTokens - 1) / kTileTokens;
-  }
+  static uint64_t n_tiles(const FfnJob& job) { return n_token_tiles(job.n_slots); }
 
   /// All jobs' output rows as one range of units; body(JobRows) for pieces of it. A single token is
   /// split evenly, as every row costs the same; for more, pieces of about `grain` units go to
@@ -177,11 +171,12 @@ class Runner {
 
   void gate_and_up(const JobRows& rows) {
     const FfnJob& job = rows.job;
-    const bool pair = job.gate.type() == job.up.type() && in_form_ == InputForm::tiles;
 #if defined(__x86_64__)
-    if (pair && out_form_ == InputForm::tiles) return gated_tiles(rows);
+    if (in_form_ == InputForm::tiles && out_form_ == InputForm::tiles &&
+        job.gate.type() == job.up.type()) {
+      return gated_tiles(rows);
+    }
 #endif
-    static_cast<void>(pair);
     if (job.n_slots == 1) return gated_single(rows);
     for (uint64_t row = rows.begin; row < rows.end; row += kUnitRows) {
       gated_unit({job, rows.index, row, std::min(rows.end, row + kUnitRows)});
@@ -256,8 +251,7 @@ class Runner {
     } else {
 #if defined(__x86_64__)
       const TileRows x =
-          input_tiles(rows.index)
-              .part(slot / kTileTokens, (n + kTileTokens - 1) / kTileTokens, n_embd_);
+          input_tiles(rows.index).part(slot / kTileTokens, n_token_tiles(n), n_embd_);
       const auto store = [&](const Bf16Product::Sums& s) {
         Bf16Product::Sums at = s;
         at.pair -= begin / 2;
@@ -313,8 +307,8 @@ class Runner {
 
 uint64_t n_padded_rows(uint64_t n_slots, uint64_t max_jobs) {
   const bool amx = simd_level() == SimdLevel::amx && n_slots > 1;
-  return amx ? round_up(n_slots + (kTileTokens - 1) * std::min(max_jobs, n_slots), kTileTokens)
-             : n_slots;
+  if (!amx) return n_slots;
+  return n_token_tiles(n_slots + (kTileTokens - 1) * std::min(max_jobs, n_slots)) * kTileTokens;
 }
 
 uint64_t gathered_bytes(uint64_t n_embd, uint64_t n_rows) {

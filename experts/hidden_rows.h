@@ -20,9 +20,6 @@ class HiddenRows {
   /// From now on n_rows rows of n_cols columns in this form.
   void set(InputForm form, Precision precision, uint64_t n_rows, uint64_t n_cols);
 
-  InputForm form() const { return form_; }
-  uint64_t n_cols() const { return n_cols_; }
-
   /// Columns [column, column + n) of a row; column a multiple of 32, n at most 32. Different rows
   /// and columns may be stored by different threads at a time.
   void store(uint64_t row, uint64_t column, const float* values, uint64_t n);

@@ -20,8 +20,12 @@ inline constexpr int kTileExponent = 64;
 
 inline uint64_t n_tile_groups(uint64_t n_cols) { return (n_cols + kTileCols - 1) / kTileCols; }
 
+inline uint64_t n_token_tiles(uint64_t n_tokens) {
+  return (n_tokens + kTileTokens - 1) / kTileTokens;
+}
+
 inline uint64_t tiles_bytes(uint64_t n_tokens, uint64_t n_cols) {
-  return (n_tokens + kTileTokens - 1) / kTileTokens * n_tile_groups(n_cols) * kTileBytes;
+  return n_token_tiles(n_tokens) * n_tile_groups(n_cols) * kTileBytes;
 }
 
 /// Where the values of a token and a group of 32 columns lie: 64 bytes.

@@ -55,6 +55,9 @@ inline uint64_t row_bytes(DType type, uint64_t n) {
   return n / info.block_size * info.block_bytes;
 }
 
+/// F32, F16 and BF16: no blocks.
+inline bool is_float(DType type) { return info_of(type).block_size == 1; }
+
 /// All types, in the order of their numbers.
 const DTypeInfo* all_dtypes(size_t& count);
 

@@ -8,8 +8,6 @@
 namespace hybrid {
 namespace {
 
-bool is_float(DType type) { return info_of(type).block_size == 1; }
-
 constexpr uint64_t kMaxParts = 2;
 
 uint64_t blocks_bytes(uint64_t n_tokens, uint64_t n_cols) {
@@ -54,7 +52,7 @@ void MatmulInput::set(const float* x, uint64_t n_tokens, uint64_t n_cols, Precis
 }
 
 TileRows MatmulInput::tile_rows() const {
-  const uint64_t n_tiles = (n_tokens_ + kTileTokens - 1) / kTileTokens;
+  const uint64_t n_tiles = n_token_tiles(n_tokens_);
   const std::byte* rest = tiles_.data() + tiles_bytes(n_tokens_, n_cols_);
   return {tiles_.data(), precision_ == Precision::normal ? nullptr : rest, n_tiles,
           precision_ == Precision::exact};
@@ -86,7 +84,7 @@ void MatmulInput::make_tiles(Workers& workers) {
   const uint64_t n_bytes = tiles_bytes(n_tokens_, n_cols_);
   const bool fine = precision_ != Precision::normal;
   if (tiles_.n_bytes() < (fine ? 2 : 1) * n_bytes) tiles_ = HugeBuffer((fine ? 2 : 1) * n_bytes);
-  const uint64_t n_rows = (n_tokens_ + kTileTokens - 1) / kTileTokens * kTileTokens;
+  const uint64_t n_rows = n_token_tiles(n_tokens_) * kTileTokens;
   std::byte* rest = tiles_.data() + n_bytes;
   workers.parallel_for(n_rows, 4, [&](uint64_t begin, uint64_t end) {
     for (uint64_t t = begin; t < end; ++t) {

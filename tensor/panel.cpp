@@ -14,10 +14,6 @@ namespace {
 
 constexpr uint32_t kMaxRowBytes = 420;  // Q6_K: two blocks of 210
 
-bool is_float(DType type) {
-  return type == DType::f32 || type == DType::f16 || type == DType::bf16;
-}
-
 /// Where a type keeps its f16 scale where that spoils the alignment of the rest: first, or last.
 uint32_t lone_scale_offset(DType type) {
   return type == DType::q3_k || type == DType::q6_k ? info_of(type).block_bytes - 2 : 0;

@@ -133,7 +133,7 @@ struct TileUnpacker {
     if (i % kQuadsOfScale == 0) {
       const int s = kScales * g + i / kQuadsOfScale;
       scale = both_words(V::multiply(reader.scale(s), factors));
-      const __m512 minimum = V::multiply(reader.minimum(s), factors);
+      const __m512 minimum = V::multiply(minimum_of<SimdLevel::amx>(reader, s), factors);
       offset = both_words(_mm512_sub_ps(_mm512_setzero_ps(), minimum));
     }
     const __m512i q = reader.quad(g, i);
@@ -473,6 +473,13 @@ void product(const Bf16Product& args, uint64_t pair_begin, uint64_t pair_end) {
     }
   }
   PairLoop<type, false>(args, pair_begin, pair_end).run();
+}
+
+/// Null for a type that is not in the list.
+template <bool kCanSplit, class Types>
+Bf16ProductFn product_of(Types types, DType type) {
+  return for_type<Bf16ProductFn>(types, type,
+                                 []<DType t>() -> Bf16ProductFn { return product<t, kCanSplit>; });
 }
 
 }  // namespace

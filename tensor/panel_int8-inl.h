@@ -156,7 +156,8 @@ HYBRID_INLINE void add_group(const Reader& reader, const ActivationBlock* const 
       sum = V::multiply_add(V::to_float(dots[part]), both, sum);
     }
     if constexpr (!is_centred<L>(Reader::kMaxQ)) {
-      sum = V::subtract_product(sum, reader.minimum(kScales * g + s), V::set_float(column_sum));
+      sum = V::subtract_product(sum, minimum_of<L>(reader, kScales * g + s),
+                                V::set_float(column_sum));
     }
   }
 }
@@ -231,7 +232,7 @@ __attribute__((noinline)) void unpack_block(const std::byte* panel, uint64_t blo
     for (int s = kScales * g; s < kScales * (g + 1); ++s) {
       V::store_float(out.scale[s], reader.scale(s));
       if constexpr (!is_centred<L>(Reader::kMaxQ)) {
-        V::store_float(out.minimum[s], reader.minimum(s));
+        V::store_float(out.minimum[s], minimum_of<L>(reader, s));
       }
     }
   }
@@ -386,9 +387,11 @@ void many_tokens(const Int8Product& args, uint64_t panel_begin, uint64_t panel_e
   for (; p < panel_end; ++p) many_tokens_of<L, type, 1>(args, p);
 }
 
-template <SimdLevel L, DType type>
-constexpr Int8Kernels int8_kernels() {
-  return {one_token<L, type>, many_tokens<L, type>};
+template <SimdLevel L, class Types>
+Int8Kernels int8_kernels(Types types, DType type) {
+  return for_type<Int8Kernels>(types, type, []<DType t>() -> Int8Kernels {
+    return {one_token<L, t>, many_tokens<L, t>};
+  });
 }
 
 }  // namespace

@@ -6,11 +6,11 @@
 //   weight = scale * q - minimum          q an unsigned byte
 //
 // with one scale and minimum for each row and each kScaleCols (16 or 32) columns. Types with signed
-// values store them with an offset: their minimum is scale * kZero.
+// values store them with an offset, kOffset; their minimum is scale * kOffset.
 //
 //   PanelReader<L, type> reader(panel, block);      a block is 256 columns of the panel
 //   reader.quad(g, i)        columns 32 g + 4 i .. + 3 of the block: byte b of lane r is q of row r
-//   reader.scale(s), reader.minimum(s)              for columns kScaleCols * s .. of the block
+//   reader.scale(s), minimum_of<L>(reader, s)       for columns kScaleCols * s .. of the block
 //
 // Indexes are meant to be constants after unrolling. Columns past the end of the matrix must not be
 // asked for.
@@ -62,6 +62,28 @@ struct UnitReader {
 
   const std::byte* base;
 };
+
+/// A reader has either kOffset or minima of its own.
+template <SimdLevel L, class Reader>
+HYBRID_INLINE typename Lanes<L>::Float minimum_of(const Reader& reader, int s) {
+  if constexpr (requires { Reader::kOffset; }) {
+    return Lanes<L>::multiply(reader.scale(s), Lanes<L>::set_float(Reader::kOffset));
+  } else {
+    return reader.minimum(s);
+  }
+}
+
+/// The types of a family.
+template <DType... types>
+struct TypeList {};
+
+/// f.operator()<type>() where the type is in the list, otherwise Result{}.
+template <class Result, DType... types, class F>
+Result for_type(TypeList<types...>, DType type, const F& f) {
+  Result result{};
+  ((type == types ? static_cast<void>(result = f.template operator()<types>()) : void()), ...);
+  return result;
+}
 
 }  // namespace
 }  // namespace hybrid::internal

@@ -54,6 +54,7 @@ struct GridReader : TwoBlockReader<L, kBlockVectors> {
   using Base::Base;
   static constexpr int kScaleCols = kColumnsOfScale;
   static constexpr int kMaxQ = 127;
+  static constexpr int kOffset = 64;
 
   /// Bits [at, at + n) of each lane.
   HYBRID_INLINE static Int bits(Int x, int at, int n) {
@@ -82,9 +83,6 @@ struct PanelReader<L, DType::iq2_xxs> : GridReader<L, 16, 32> {
   HYBRID_INLINE auto scale(int g) const {
     return this->fractional(this->bits(this->vector(2 * g + 1), 28, 4), 0.25f);
   }
-  HYBRID_INLINE auto minimum(int g) const {
-    return Lanes<L>::multiply(scale(g), Lanes<L>::set_float(64));
-  }
 };
 
 template <SimdLevel L>
@@ -99,9 +97,6 @@ struct PanelReader<L, DType::iq2_xs> : GridReader<L, 18, 16> {
   }
   HYBRID_INLINE auto scale(int s) const {
     return this->fractional(this->bits(this->vector(16 + s / 8), s % 8 * 4, 4), 0.25f);
-  }
-  HYBRID_INLINE auto minimum(int s) const {
-    return Lanes<L>::multiply(scale(s), Lanes<L>::set_float(64));
   }
 };
 
@@ -119,9 +114,6 @@ struct PanelReader<L, DType::iq2_s> : GridReader<L, 20, 16> {
   HYBRID_INLINE auto scale(int s) const {
     return this->fractional(this->bits(this->vector(18 + s / 8), s % 8 * 4, 4), 0.25f);
   }
-  HYBRID_INLINE auto minimum(int s) const {
-    return Lanes<L>::multiply(scale(s), Lanes<L>::set_float(64));
-  }
 };
 
 template <SimdLevel L>
@@ -135,9 +127,6 @@ struct PanelReader<L, DType::iq3_xxs> : GridReader<L, 24, 32> {
   }
   HYBRID_INLINE auto scale(int g) const {
     return this->fractional(this->bits(this->vector(16 + g), 28, 4), 0.5f);
-  }
-  HYBRID_INLINE auto minimum(int g) const {
-    return Lanes<L>::multiply(scale(g), Lanes<L>::set_float(64));
   }
 };
 
@@ -153,9 +142,6 @@ struct PanelReader<L, DType::iq3_s> : GridReader<L, 27, 32> {
   }
   HYBRID_INLINE auto scale(int g) const {
     return this->odd(this->bits(this->vector(26), 4 * g, 4));
-  }
-  HYBRID_INLINE auto minimum(int g) const {
-    return Lanes<L>::multiply(scale(g), Lanes<L>::set_float(64));
   }
 };
 
@@ -173,6 +159,7 @@ template <SimdLevel L>
 struct PanelReader<L, DType::iq1_s> : GridReader<L, 12, 32> {
   using GridReader<L, 12, 32>::GridReader;
   static constexpr int kMaxQ = 31;
+  static constexpr int kOffset = 16;
   HYBRID_INLINE auto quad(int g, int i) const {
     using V = Lanes<L>;
     const auto words = this->vector(8 + g / 2);
@@ -186,9 +173,6 @@ struct PanelReader<L, DType::iq1_s> : GridReader<L, 12, 32> {
     const auto number = this->bits(this->vector(8 + g / 2), g % 2 * 16 + 12, 3);
     return Lanes<L>::multiply(this->odd(number), Lanes<L>::set_float(0.125f));
   }
-  HYBRID_INLINE auto minimum(int g) const {
-    return Lanes<L>::multiply(scale(g), Lanes<L>::set_float(16));
-  }
 };
 
 template <SimdLevel L>
@@ -199,6 +183,7 @@ struct PanelReader<L, DType::iq1_m> : UnitReader<L, 256, 14> {
   using V = Lanes<L>;
   static constexpr int kScaleCols = 16;
   static constexpr int kMaxQ = 31;
+  static constexpr int kOffset = 16;
 
   HYBRID_INLINE explicit PanelReader(const std::byte* panel, uint64_t block) : Base(panel, block) {
     const Int low = this->vector(0, 12), high = this->vector(0, 13);
@@ -222,10 +207,12 @@ struct PanelReader<L, DType::iq1_m> : UnitReader<L, 256, 14> {
     const Float odd = V::to_float(V::add(V::add(number, number), V::set(1)));
     return V::multiply(V::multiply(d, odd), V::set_float(0.125f));
   }
-  HYBRID_INLINE Float minimum(int s) const { return V::multiply(scale(s), V::set_float(16)); }
 
   Float d;
 };
+
+using IqTypes = TypeList<DType::iq1_s, DType::iq1_m, DType::iq2_xxs, DType::iq2_xs, DType::iq2_s,
+                         DType::iq3_xxs, DType::iq3_s>;
 
 }  // namespace
 }  // namespace hybrid::internal

@@ -80,6 +80,7 @@ struct PanelReader<L, DType::iq4_xs> : UnitReader<L, 256, 34> {
   using V = Lanes<L>;
   static constexpr int kScaleCols = 32;
   static constexpr int kMaxQ = 255;
+  static constexpr int kOffset = 128;
 
   HYBRID_INLINE explicit PanelReader(const std::byte* panel, uint64_t block) : Base(panel, block) {
     const Int head = this->vector(0, 0);
@@ -96,7 +97,6 @@ struct PanelReader<L, DType::iq4_xs> : UnitReader<L, 256, 34> {
                   V::shift_left(V::bit_and(V::shift_right(high, 2 * g), V::set(3)), 4));
     return V::multiply(d, V::to_float(V::add(bits, V::set(static_cast<uint32_t>(-32)))));
   }
-  HYBRID_INLINE Float minimum(int g) const { return V::multiply(scale(g), V::set_float(128)); }
 
   Float d;
   Int high, low;
@@ -163,6 +163,7 @@ struct PanelReader<L, DType::q3_k> : TwoBlockReader<L, 27> {
   using Base::Base;
   static constexpr int kScaleCols = 16;
   static constexpr int kMaxQ = 7;
+  static constexpr int kOffset = 4;
 
   HYBRID_INLINE Int quad(int g, int i) const {
     const Int low =
@@ -178,7 +179,6 @@ struct PanelReader<L, DType::q3_k> : TwoBlockReader<L, 27> {
     const Int bits = V::bit_or(low, V::shift_left(high, 4));
     return V::multiply(this->d, V::to_float(V::add(bits, V::set(static_cast<uint32_t>(-32)))));
   }
-  HYBRID_INLINE Float minimum(int s) const { return V::multiply(scale(s), V::set_float(4)); }
 };
 
 template <SimdLevel L>
@@ -191,6 +191,7 @@ struct PanelReader<L, DType::q6_k> : TwoBlockReader<L, 52> {
   using Base::Base;
   static constexpr int kScaleCols = 16;
   static constexpr int kMaxQ = 63;
+  static constexpr int kOffset = 32;
 
   HYBRID_INLINE Int quad(int g, int i) const {
     const int half = g / 4, part = g % 4;
@@ -206,8 +207,10 @@ struct PanelReader<L, DType::q6_k> : TwoBlockReader<L, 52> {
     const Int number = V::shift_right_signed(V::shift_left(bytes, 24 - s % 4 * 8), 24);
     return V::multiply(this->d, V::to_float(number));
   }
-  HYBRID_INLINE Float minimum(int s) const { return V::multiply(scale(s), V::set_float(32)); }
 };
+
+using KTypes =
+    TypeList<DType::q2_k, DType::q3_k, DType::q4_k, DType::q5_k, DType::q6_k, DType::iq4_xs>;
 
 }  // namespace
 }  // namespace hybrid::internal

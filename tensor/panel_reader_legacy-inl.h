@@ -33,6 +33,7 @@ struct PairReader : UnitReader<L, 64, 1 + 2 * kBlockVectors> {
   using typename Base::Int;
   using V = Lanes<L>;
   static constexpr int kScaleCols = 32;
+  static constexpr int kOffset = kZeroPoint;
   using Base::Base;
 
   /// Vector i of the block of group g.
@@ -40,9 +41,6 @@ struct PairReader : UnitReader<L, 64, 1 + 2 * kBlockVectors> {
     return this->vector(g, 1 + g % 2 * kBlockVectors + i);
   }
   HYBRID_INLINE Float scale(int g) const { return Base::half(this->vector(g, 0), g % 2); }
-  HYBRID_INLINE Float minimum(int g) const {
-    return V::multiply(scale(g), V::set_float(kZeroPoint));
-  }
 };
 
 /// Units of one block with a scale d and a minimum m, which is added in these formats.
@@ -132,6 +130,7 @@ struct PanelReader<L, DType::mxfp4> : UnitReader<L, 128, 17> {
   using Base::Base;
   static constexpr int kScaleCols = 32;
   static constexpr int kMaxQ = 31;
+  static constexpr int kOffset = 16;
   HYBRID_INLINE auto quad(int g, int i) const {
     return V::look_up(this->nibbles(this->vector(g, 1 + g % 4 * 4 + i % 4), i / 4),
                       kMxfp4Bytes.values);
@@ -141,8 +140,10 @@ struct PanelReader<L, DType::mxfp4> : UnitReader<L, 128, 17> {
     const auto e = V::larger(this->byte(this->vector(g, 0), g % 4), V::set(1));
     return V::as_float(V::shift_left(V::add(e, V::set(0xffffffff)), 23));
   }
-  HYBRID_INLINE auto minimum(int g) const { return V::multiply(scale(g), V::set_float(16)); }
 };
+
+using LegacyTypes = TypeList<DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q8_0,
+                             DType::iq4_nl, DType::mxfp4>;
 
 }  // namespace
 }  // namespace hybrid::internal

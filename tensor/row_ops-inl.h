@@ -91,8 +91,7 @@ double exp_sum(float* x, uint64_t n, float max) {
 
 template <SimdLevel L>
 void silu_mul(float* gate, const float* up, uint64_t n) {
-  transform<L>(gate, up, gate, n,
-               [](auto g, auto u) { return g / (SimdFloat<L>::broadcast(1.0f) + exp<L>(-g)) * u; });
+  transform<L>(gate, up, gate, n, [](auto g, auto u) { return silu_mul_lanes<L>(g, u); });
 }
 
 template <SimdLevel L>

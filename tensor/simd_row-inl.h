@@ -136,5 +136,12 @@ typename SimdFloat<L>::Vector exp(typename SimdFloat<L>::Vector x) {
   return Row::zero_where_less(before, smallest, Row::times_power_of_two(p, n));
 }
 
+/// silu(gate) * up of each lane, silu(x) = x / (1 + exp(-x)).
+template <SimdLevel L>
+typename SimdFloat<L>::Vector silu_mul_lanes(typename SimdFloat<L>::Vector gate,
+                                             typename SimdFloat<L>::Vector up) {
+  return gate / (SimdFloat<L>::broadcast(1.0f) + exp<L>(-gate)) * up;
+}
+
 }  // namespace
 }  // namespace hybrid::internal

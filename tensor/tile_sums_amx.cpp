@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "tensor/silu-inl.h"
+#include "tensor/simd_row-inl.h"
 #include "tensor/tile_values-inl.h"
 
 namespace hybrid {
@@ -31,9 +31,9 @@ void store_gated_tiles(const Bf16Product::Sums& s, uint64_t n_cols, std::byte* t
   const float* up = s.sums + s.n_tiles * 256;
   const uint64_t column = s.pair * kPanelRows;
   for (uint64_t t = 0; t < n; ++t) {
-    const __m512 value =
-        internal::silu_mul_lanes(_mm512_mul_ps(_mm512_loadu_ps(gate + 16 * t), gate_factor),
-                                 _mm512_mul_ps(_mm512_loadu_ps(up + 16 * t), up_factor));
+    const __m512 value = internal::silu_mul_lanes<SimdLevel::avx512_vnni>(
+        _mm512_mul_ps(_mm512_loadu_ps(gate + 16 * t), gate_factor),
+        _mm512_mul_ps(_mm512_loadu_ps(up + 16 * t), up_factor));
     std::byte* at = tile_row(tiles, n_cols, first + t, column / kTileCols) + column % kTileCols * 2;
     _mm256_store_si256(reinterpret_cast<__m256i*>(at), internal::tile_values(value));
     if (rest == nullptr) continue;
