@@ -6,13 +6,15 @@
 // bits of a half float are then shifted down by 3: with the 3 exponent bits cleared that the shift
 // filled with copies of the sign, this is the bf16 of the same value times 2^-112, cut off instead
 // of rounded. Cutting off shrinks a weight by 0.25 % on average, which the scale makes up for; what
-// is left is 5 % more than rounding would leave, for one instruction of six.
+// is left is 5 % more than rounding would leave, for one instruction of five.
 //
-// While the matrix unit multiplies one stage of a panel (128 columns), the vector units unpack the
-// next one. The two kinds of instructions alternate every dozen or so: few tile registers can be
-// renamed, and behind a run of tile instructions the core takes in nothing else. With 13 of them at
-// a time nothing overlapped. Up to six tiles of tokens share the unpacked weights: six sums, and
-// one register each for tokens and weights.
+// The matrix unit shares two ports with the vector units: of their slots a product takes about 6
+// (in the 16 cycles that it lasts), loading a tile 16, unpacking a tile of weights 95. What counts
+// is how many products share an unpacked tile, then how few loads they need, above all of tokens,
+// whose tiles come from the L2 cache. Three tiles of tokens meet two panels at a time: six sums,
+// which leave one register each for tokens and weights, and seven loads for six products.
+//
+// While one stage of columns is multiplied, the next one is unpacked; the instructions alternate.
 
 #include <algorithm>
 #include <bit>
@@ -74,10 +76,16 @@ class TileScope {
 
 // ---- Unpacking ----------------------------------------------------------------------------------
 
+/// Each of the 16 words in the low half twice.
+HYBRID_INLINE __m512i twice(__m256i words) {
+  const __m512i order = _mm512_set_epi16(15, 15, 14, 14, 13, 13, 12, 12, 11, 11, 10, 10, 9, 9, 8, 8,
+                                         7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0);
+  return _mm512_permutexvar_epi16(order, _mm512_castsi256_si512(words));
+}
+
 /// The half float of each lane's number in both words of the lane.
 HYBRID_INLINE __m512h both_words(__m512 x) {
-  const __m512i half = _mm512_cvtepu16_epi32(_mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
-  return reinterpret_cast<__m512h>(_mm512_or_si512(half, _mm512_slli_epi32(half, 16)));
+  return reinterpret_cast<__m512h>(twice(_mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT)));
 }
 
 /// What cutting off three bits takes from a number on average: 7/16 of 2^-7, divided by a fraction
@@ -97,13 +105,12 @@ HYBRID_INLINE __m512h cut_off_part(__m512h x) {
   return _mm512_sub_ph(x, reinterpret_cast<__m512h>(kept));
 }
 
-/// Columns that are unpacked while as many are multiplied: 8 KB of tiles for both together, which
-/// leaves room in the L1 cache for those of the tokens. Half a block.
+/// Columns that are unpacked while as many are multiplied, half a block. Tiles of a stage: those of
+/// the first panel's groups, then the second's; with split weights those of the second parts of
+/// both follow. Two stages (16 KB) leave room in the L1 cache for the tokens' tiles.
 constexpr int kStageGroups = 4;
-constexpr uint64_t kStageBytes = kStageGroups * kTileBytes;
-
-/// Tiles of the second parts of weights lie behind those of the first.
-constexpr uint64_t kSplitDistance = kStageBytes;
+constexpr uint64_t kPanelDistance = kStageGroups * kTileBytes;
+constexpr uint64_t kSplitDistance = 2 * kPanelDistance;
 
 /// A vector of weights to its place in a tile. kSplit: not made up for what is cut off; that goes
 /// to the tile of the second parts.
@@ -113,40 +120,114 @@ HYBRID_INLINE void store_weights(std::byte* to, __m512h x) {
   if constexpr (kSplit) _mm512_store_si512(to + kSplitDistance, cut_to_bf16(cut_off_part(x)));
 }
 
+/// Scales and minima as half floats in both words of a lane.
+template <class Reader>
+struct HalfScales {
+  using V = Lanes<SimdLevel::amx>;
+
+  HYBRID_INLINE HalfScales(const Reader& r, float f) : reader(r), factors(_mm512_set1_ps(f)) {}
+  HYBRID_INLINE __m512h scale(int s) const {
+    return both_words(V::multiply(reader.scale(s), factors));
+  }
+  HYBRID_INLINE __m512h offset(int s) const {
+    const __m512 minimum = minimum_of<SimdLevel::amx>(reader, s);
+    return both_words(V::multiply(minimum, _mm512_sub_ps(_mm512_setzero_ps(), factors)));
+  }
+
+  const Reader& reader;
+  __m512 factors;
+};
+
+/// Of bytes times a factor of the block: three instructions each.
+template <class Reader>
+requires requires(Reader r) { r.minima[1]; }
+struct HalfScales<Reader> {
+  HYBRID_INLINE HalfScales(const Reader& r, float f)
+      : reader(r),
+        d(both_words(_mm512_mul_ps(r.d, _mm512_set1_ps(f)))),
+        dmin(both_words(_mm512_mul_ps(r.dmin, _mm512_set1_ps(-f)))) {}
+  HYBRID_INLINE __m512h scale(int s) const {
+    return _mm512_mul_ph(from_byte(reader.scales[s / 4], s % 4), d);
+  }
+  HYBRID_INLINE __m512h offset(int s) const {
+    return _mm512_mul_ph(from_byte(reader.minima[s / 4], s % 4), dmin);
+  }
+  /// Byte k of each lane, in both words.
+  HYBRID_INLINE static __m512h from_byte(__m512i x, int k) {
+    const __m512i order =
+        _mm512_add_epi32(_mm512_broadcast_i32x4(_mm_setr_epi8(0, -128, 0, -128, 4, -128, 4, -128, 8,
+                                                              -128, 8, -128, 12, -128, 12, -128)),
+                         _mm512_set1_epi32(k * 0x00010001));
+    return _mm512_cvtepu16_ph(_mm512_shuffle_epi8(x, order));
+  }
+
+  const Reader& reader;
+  __m512h d, dmin;
+};
+
+/// The values of a type of 4 bits as half floats, twice: the fifth bit of an index has no effect.
+template <class Reader>
+struct NibbleTable {
+  alignas(64) _Float16 values[32];
+
+  constexpr NibbleTable() : values{} {
+    for (int i = 0; i < 32; ++i) values[i] = static_cast<_Float16>(Reader::kValues[i % 16]);
+  }
+  static const NibbleTable table;
+};
+template <class Reader>
+constexpr NibbleTable<Reader> NibbleTable<Reader>::table{};
+
 /// How a type becomes tiles of weights. The tile of group g: row 2 i has columns 4 i, 4 i + 2 of
 /// each panel row, row 2 i + 1 has 4 i + 1, 4 i + 3. kExponent is the power of two that its values
 /// carry beside 2^e.
 template <DType type>
 struct TileUnpacker {
-  using V = Lanes<SimdLevel::amx>;
   using Reader = PanelReader<SimdLevel::amx, type>;
   static constexpr int kExponent = -112;
   static constexpr int kScales = kGroupCols / Reader::kScaleCols;
   static constexpr int kQuadsOfScale = kQuads / kScales;
+  /// Nibbles are looked up, with the sign of their value where there is no other minimum.
+  static constexpr bool kNibbles = requires { Reader::kValues; };
+  static constexpr bool kSigned = kNibbles && requires { Reader::kOffset; };
 
   HYBRID_INLINE TileUnpacker(const std::byte* panel, uint64_t block, float factor)
-      : reader(panel, block), factors(_mm512_set1_ps(factor)) {}
+      : reader(panel, block), scales(reader, factor) {}
 
   /// Rows 2 i and 2 i + 1 of group g; i from 0 to 7 in order.
   template <bool kSplit>
   HYBRID_INLINE void step(int g, int i, std::byte* tile) {
     if (i % kQuadsOfScale == 0) {
       const int s = kScales * g + i / kQuadsOfScale;
-      scale = both_words(V::multiply(reader.scale(s), factors));
-      const __m512 minimum = V::multiply(minimum_of<SimdLevel::amx>(reader, s), factors);
-      offset = both_words(_mm512_sub_ps(_mm512_setzero_ps(), minimum));
+      scale = scales.scale(s);
+      if constexpr (!kSigned) offset = scales.offset(s);
     }
-    const __m512i q = reader.quad(g, i);
-    const __m512i even = _mm512_and_si512(q, _mm512_set1_epi32(0x00ff00ff));
-    store_weights<kSplit>(tile + 128 * i, weights(even));
-    store_weights<kSplit>(tile + 128 * i + 64, weights(_mm512_srli_epi16(q, 8)));
+    if constexpr (kNibbles) {
+      const __m512i x = reader.packed(g, i);
+      const unsigned shift = reader.is_high(g, i) ? 4 : 0;
+      store_weights<kSplit>(tile + 128 * i, weights(look_up(x, shift)));
+      store_weights<kSplit>(tile + 128 * i + 64, weights(look_up(x, shift + 8)));
+    } else {
+      const __m512i q = reader.quad(g, i);
+      const __m512i even = _mm512_and_si512(q, _mm512_set1_epi32(0x00ff00ff));
+      store_weights<kSplit>(tile + 128 * i, weights(_mm512_cvtepu16_ph(even)));
+      store_weights<kSplit>(tile + 128 * i + 64,
+                            weights(_mm512_cvtepu16_ph(_mm512_srli_epi16(q, 8))));
+    }
   }
-  HYBRID_INLINE __m512h weights(__m512i words) const {
-    return _mm512_fmadd_ph(_mm512_cvtepu16_ph(words), scale, offset);
+  /// The values of the nibbles at bit `shift` of each word.
+  HYBRID_INLINE static __m512h look_up(__m512i x, unsigned shift) {
+    const __m512i table = _mm512_load_si512(NibbleTable<Reader>::table.values);
+    const __m512i index = shift == 0 ? x : _mm512_srli_epi16(x, shift);
+    return reinterpret_cast<__m512h>(_mm512_permutexvar_epi16(index, table));
+  }
+  HYBRID_INLINE __m512h weights(__m512h q) const {
+    if constexpr (kSigned) return _mm512_mul_ph(q, scale);
+    return _mm512_fmadd_ph(q, scale, offset);
   }
 
   Reader reader;
-  __m512 factors;
+  HalfScales<Reader> scales;
   __m512h scale, offset;
 };
 
@@ -185,8 +266,9 @@ struct TileUnpacker<DType::bf16> {
 
 // ---- Multiplying --------------------------------------------------------------------------------
 
-/// Where the operands of one group of columns lie: a tile of weights, and tiles of tokens at a
-/// distance of tile_stride; the second parts of the tokens at a distance of `rest` from the first.
+/// Where the operands of one group of columns lie: the tile of the first panel's weights, the
+/// others at the distances above, and tiles of tokens at a distance of tile_stride; the second
+/// parts of the tokens at a distance of `rest` from the first.
 struct GroupOperands {
   const std::byte* weights;
   const std::byte* tokens;
@@ -194,41 +276,58 @@ struct GroupOperands {
   int64_t rest;
 };
 
-/// The tile instructions of one group, in order: load the weights, then load and multiply each tile
-/// of tokens, of both parts. Sums of token tile j lie in tile register j.
-template <int kTiles, int kParts>
-struct GroupProgram {
-  static constexpr int kLength = 1 + 2 * kTiles * kParts;
-
-  template <int kStep>
-  HYBRID_INLINE static void run(const GroupOperands& o) {
-    if constexpr (kStep == 0) {
-      tile_load<7>(o.weights);
-    } else {
-      constexpr int kTile = (kStep - 1) / 2;
-      const std::byte* tokens = o.tokens + kTile % kTiles * o.tile_stride;
-      if constexpr (kStep % 2 == 1) tile_load<6>(kTile < kTiles ? tokens : tokens + o.rest);
-      if constexpr (kStep % 2 == 0) tile_multiply<kTile % kTiles, 6, 7>();
-    }
-  }
+/// One tile instruction. Tokens lie in register 6, weights in 7, sums in 0 to 5.
+struct TileStep {
+  enum Kind { load_tokens, load_weights, multiply } kind;
+  int a = 0;  // token tile; panel; sum
+  int b = 0;  // which part of it
 };
 
-/// Both parts of the tokens times the first parts of the weights, then the first part of the tokens
-/// times the second parts of the weights.
-template <int kTiles>
-struct SplitProgram {
-  using Main = GroupProgram<kTiles, 2>;
-  using Rest = GroupProgram<kTiles, 1>;
-  static constexpr int kLength = Main::kLength + Rest::kLength;
+/// The tile instructions of one group of columns. kParts: of the tokens; kSplit: the first part of
+/// the tokens is multiplied with the second parts of the weights, too.
+template <int kTiles_, int kParts_, bool kSplit_>
+struct GroupProgram {
+  static constexpr int kTiles = kTiles_, kParts = kParts_;
+  static constexpr bool kSplit = kSplit_;
+  static constexpr int kSums = 2 * kTiles;
+
+  struct Steps {
+    TileStep at[64] = {};
+    int n = 0;
+    constexpr void add(TileStep step) { at[n++] = step; }
+  };
+  /// Each tile of tokens is loaded once, and meets the weights forwards and backwards in turn: the
+  /// last tile of weights need not be loaded again.
+  static constexpr Steps make() {
+    Steps steps;
+    bool forwards = true;
+    int loaded = -1;
+    for (int x = 0; x < kTiles * kParts; ++x, forwards = !forwards) {
+      const int tile = x / kParts, part = x % kParts;
+      const int n_weights = kSplit && part == 0 ? 4 : 2;
+      steps.add({TileStep::load_tokens, tile, part});
+      for (int i = 0; i < n_weights; ++i) {
+        const int w = forwards ? i : n_weights - 1 - i;
+        if (w != loaded) steps.add({TileStep::load_weights, w % 2, w / 2});
+        loaded = w;
+        steps.add({TileStep::multiply, w % 2 * kTiles + tile, 0});
+      }
+    }
+    return steps;
+  }
+  static constexpr Steps kSteps = make();
+  static constexpr int kLength = kSteps.n;
 
   template <int kStep>
   HYBRID_INLINE static void run(const GroupOperands& o) {
-    if constexpr (kStep < Main::kLength) {
-      Main::template run<kStep>(o);
+    constexpr TileStep step = kSteps.at[kStep];
+    if constexpr (step.kind == TileStep::load_tokens) {
+      const std::byte* tokens = o.tokens + step.a * o.tile_stride;
+      tile_load<6>(step.b == 0 ? tokens : tokens + o.rest);
+    } else if constexpr (step.kind == TileStep::load_weights) {
+      tile_load<7>(o.weights + step.a * kPanelDistance + step.b * kSplitDistance);
     } else {
-      GroupOperands second = o;
-      second.weights += kSplitDistance;
-      Rest::template run<kStep - Main::kLength>(second);
+      tile_multiply<step.a, 6, 7>();
     }
   }
 };
@@ -245,78 +344,98 @@ HYBRID_INLINE void multiply_piece(const GroupOperands& o) {
 }
 
 /// No tokens: nothing to multiply.
+template <bool kSplit_>
 struct EmptyProgram {
   static constexpr int kLength = 0;
+  static constexpr bool kSplit = kSplit_;
 };
 
-template <int... kTile>
-HYBRID_INLINE void zero_sums(std::integer_sequence<int, kTile...>) {
-  (tile_zero<kTile>(), ...);
+template <int... kSum>
+HYBRID_INLINE void zero_sums(std::integer_sequence<int, kSum...>) {
+  (tile_zero<kSum>(), ...);
 }
-template <int... kTile>
-HYBRID_INLINE void store_sums(float* sums, std::integer_sequence<int, kTile...>) {
-  (tile_store<kTile>(sums + 256 * kTile), ...);
+template <int... kSum>
+HYBRID_INLINE void store_sums(float* sums, std::integer_sequence<int, kSum...>) {
+  (tile_store<kSum>(sums + 256 * kSum), ...);
 }
 
-/// A stage of a panel that is to be unpacked.
+/// A stage of two panels that is to be unpacked.
 struct StageToUnpack {
-  const std::byte* panel;
-  const std::byte* ahead;  // bytes to prefetch: what is unpacked two stages later
+  struct Source {
+    const std::byte* panel;
+    const std::byte* ahead;  // bytes to prefetch: what is unpacked two stages later
+    float factor;
+  } sources[2];
   uint64_t stage;
-  float factor;
   int n_groups;
   std::byte* tiles;      // that of group g at g
-  uint64_t stage_bytes;  // of the packed panel
+  uint64_t stage_bytes;  // of a packed panel
 };
 
 /// A piece of what comes two stages later, for each group.
-HYBRID_INLINE void prefetch_piece(const StageToUnpack& s, int g) {
-  const uint64_t begin = s.stage_bytes * static_cast<uint64_t>(g) / kStageGroups / kVectorBytes;
-  const uint64_t end = s.stage_bytes * static_cast<uint64_t>(g + 1) / kStageGroups / kVectorBytes;
-  for (uint64_t i = begin; i < end; ++i) __builtin_prefetch(s.ahead + i * kVectorBytes);
+HYBRID_INLINE void prefetch_piece(const std::byte* ahead, uint64_t stage_bytes, int g) {
+  const uint64_t begin = stage_bytes * static_cast<uint64_t>(g) / kStageGroups / kVectorBytes;
+  const uint64_t end = stage_bytes * static_cast<uint64_t>(g + 1) / kStageGroups / kVectorBytes;
+  for (uint64_t i = begin; i < end; ++i) __builtin_prefetch(ahead + i * kVectorBytes);
 }
 
-/// Unpacks group g of a stage while Program multiplies another group.
-template <class Program, bool kSplit, class Unpacker, int... kStep>
+/// Unpacks group g of a block while half kHalf of a group's Program runs; an empty one, if any.
+template <class Program, bool kSplit, int kHalf, class Unpacker, int... kStep>
 HYBRID_INLINE void unpack_group(Unpacker& unpacker, int block_group, std::byte* tile,
                                 const GroupOperands& o, std::integer_sequence<int, kStep...>) {
   const auto step = [&]<int i>() __attribute__((always_inline)) {
     unpacker.template step<kSplit>(block_group, i, tile);
-    multiply_piece<Program, i, kQuads>(o);
+    if constexpr (Program::kLength > 0) {
+      multiply_piece<Program, kHalf * kQuads + i, 2 * kQuads>(o);
+    }
   };
   (step.template operator()<kStep>(), ...);
 }
 
-/// Unpacks a stage while another, of n_groups groups, is multiplied. kHalf: which half of the
-/// block.
-template <DType type, class Program, bool kSplit, int kHalf>
-__attribute__((noinline)) void unpack_and_multiply(const StageToUnpack& s, GroupOperands o,
-                                                   int n_groups) {
-  TileUnpacker<type> unpacker(s.panel, s.stage / 2, s.factor);
+/// Unpacks group g of a panel while half of group kJob / 2 is multiplied, kJob = 4 * panel + g.
+template <class Program, int kHalf, class Unpacker>
+HYBRID_INLINE void run_job(const StageToUnpack& s, Unpacker& unpacker, int block_group, int panel,
+                           int g, const GroupOperands& o, bool multiplies) {
   constexpr auto kSteps = std::make_integer_sequence<int, kQuads>{};
-#pragma GCC unroll 4
-  for (int g = 0; g < kStageGroups; ++g) {
-    const int block_group = kHalf * kStageGroups + g;
-    std::byte* tile = s.tiles + g * kTileBytes;
-    if (g < s.n_groups) prefetch_piece(s, g);
-    if (g < n_groups && g < s.n_groups) {
-      unpack_group<Program, kSplit>(unpacker, block_group, tile, o, kSteps);
-    } else if (g < n_groups) {
-      multiply_piece<Program, 0, 1>(o);
-    } else if (g < s.n_groups) {
-      unpack_group<EmptyProgram, kSplit>(unpacker, block_group, tile, o, kSteps);
-    }
-    o.weights += kTileBytes;
-    o.tokens += kTileBytes;
+  constexpr bool kSplit = Program::kSplit;
+  std::byte* tile = s.tiles + static_cast<uint64_t>(panel) * kPanelDistance + g * kTileBytes;
+  const bool unpacks = g < s.n_groups;
+  if (unpacks) prefetch_piece(s.sources[panel].ahead, s.stage_bytes, g);
+  if (unpacks && multiplies) {
+    unpack_group<Program, kSplit, kHalf>(unpacker, block_group, tile, o, kSteps);
+  } else if (unpacks) {
+    unpack_group<EmptyProgram<kSplit>, kSplit, kHalf>(unpacker, block_group, tile, o, kSteps);
+  } else if (multiplies) {
+    if constexpr (Program::kLength > 0) multiply_piece<Program, kHalf, 2>(o);
   }
 }
 
-template <DType type, class Program, bool kSplit>
+/// Unpacks a stage while another, of n_groups groups, is multiplied. kHalfBlock: which half of the
+/// block.
+template <DType type, class Program, int kHalfBlock>
+__attribute__((noinline)) void unpack_and_multiply(const StageToUnpack& s, GroupOperands o,
+                                                   int n_groups) {
+#pragma GCC unroll 2
+  for (int panel = 0; panel < 2; ++panel) {
+    TileUnpacker<type> unpacker(s.sources[panel].panel, s.stage / 2, s.sources[panel].factor);
+#pragma GCC unroll 2
+    for (int pair = 0; pair < kStageGroups / 2; ++pair) {
+      const int g = 2 * pair, block_group = kHalfBlock * kStageGroups + g;
+      const bool multiplies = 2 * panel + pair < n_groups;
+      run_job<Program, 0>(s, unpacker, block_group, panel, g, o, multiplies);
+      run_job<Program, 1>(s, unpacker, block_group + 1, panel, g + 1, o, multiplies);
+      o.weights += kTileBytes;
+      o.tokens += kTileBytes;
+    }
+  }
+}
+
+template <DType type, class Program>
 HYBRID_INLINE void run_stage(const StageToUnpack& s, const GroupOperands& o, int n_groups) {
   if (s.stage % 2 == 0) {
-    unpack_and_multiply<type, Program, kSplit, 0>(s, o, n_groups);
+    unpack_and_multiply<type, Program, 0>(s, o, n_groups);
   } else {
-    unpack_and_multiply<type, Program, kSplit, 1>(s, o, n_groups);
+    unpack_and_multiply<type, Program, 1>(s, o, n_groups);
   }
 }
 
@@ -332,20 +451,21 @@ __attribute__((noinline)) void multiply_stage(GroupOperands o, int n_groups) {
 
 // ---- A range of pairs ---------------------------------------------------------------------------
 
-/// The stages of all panels of a range, one after the other: stage i + 1 is unpacked while stage i
-/// is multiplied, across the ends of panels. kSplit: args.split_weights.
+/// The stages of all pairs of a range, one after the other: stage i + 1 is unpacked while stage i
+/// is multiplied, across the ends of pairs. kSplit: args.split_weights.
 template <DType type, bool kSplit>
 class PairLoop {
  public:
   PairLoop(const Bf16Product& args, uint64_t begin, uint64_t end)
       : args_(args),
         begin_(begin),
-        n_groups_(n_tile_groups(args.first.n_cols)),
+        n_pairs_(end - begin),
+        n_all_groups_(n_tile_groups(args.first.n_cols)),
+        first_stage_(args.first_col / kStageCols),
+        n_groups_(n_tile_groups(args.end_col()) - first_stage_ * kStageGroups),
         n_stages_((n_groups_ + kStageGroups - 1) / kStageGroups),
-        panel_bytes_(args.first.panel_bytes()) {
-    n_panels_ = 2 * (end - begin);
-    if (args.second.empty()) n_panels_ = std::min(n_panels_, args.first.n_panels() - 2 * begin);
-  }
+        panel_bytes_(args.first.panel_bytes()),
+        stage_bytes_(panel_bytes_ * kStageGroups / n_all_groups_) {}
 
   void run() {
     switch (args_.n_tiles) {
@@ -353,69 +473,59 @@ class PairLoop {
         return run_tiles<1>();
       case 2:
         return run_tiles<2>();
-      case 3:
-        return run_tiles<3>();
-      case 4:
-        return run_tiles<4>();
-      case 5:
-        return run_tiles<5>();
       default:
-        return run_tiles<6>();
+        return run_tiles<3>();
     }
   }
 
  private:
+  static constexpr uint64_t kStageCols = kStageGroups * kTileCols;
   /// Split weights lose nothing that is to be made up for; bf16 ones are never cut.
   static constexpr float kMadeUp = kSplit ? 1.0f : kCutOff;
-  static constexpr uint64_t kSlotBytes = (kSplit ? 2 : 1) * kStageBytes;
+  static constexpr uint64_t kSlotBytes = (kSplit ? 2 : 1) * kSplitDistance;
 
   template <int kTiles>
   void run_tiles() {
     if constexpr (kSplit) {
-      run_program<kTiles, SplitProgram<kTiles>>();
+      run_program<GroupProgram<kTiles, 2, true>>();
     } else if (args_.rest == nullptr) {
-      run_program<kTiles, GroupProgram<kTiles, 1>>();
+      run_program<GroupProgram<kTiles, 1, false>>();
     } else {
-      run_program<kTiles, GroupProgram<kTiles, 2>>();
+      run_program<GroupProgram<kTiles, 2, false>>();
     }
   }
 
-  template <int kTiles, class Program>
+  template <class Program>
   void run_program() {
-    alignas(64) float sums[2][kTiles * 256];
-    run_stage<type, EmptyProgram, kSplit>(stage_at(0), {}, 0);
-    for (uint64_t panel = 0; panel < n_panels_; ++panel) {
-      multiply_panel<kTiles, Program>(panel, sums[panel % 2]);
-      if (panel % 2 == 1 || panel + 1 == n_panels_) finish<kTiles>(panel, sums[0]);
-    }
-  }
-
-  template <int kTiles, class Program>
-  void multiply_panel(uint64_t panel, float* sums) {
-    constexpr auto kAll = std::make_integer_sequence<int, kTiles>{};
-    const uint64_t first = panel * n_stages_, n_all = n_panels_ * n_stages_;
-    GroupOperands o{nullptr, args_.tiles, n_groups_ * kTileBytes,
-                    args_.rest == nullptr ? 0 : args_.rest - args_.tiles};
-    zero_sums(kAll);
-    for (uint64_t i = first; i < first + n_stages_; ++i, o.tokens += kStageGroups * kTileBytes) {
-      o.weights = slot(i);
-      if (i + 1 < n_all) {
-        run_stage<type, Program, kSplit>(stage_at(i + 1), o, groups_in(i % n_stages_));
-      } else {
-        multiply_stage<Program>(o, groups_in(i % n_stages_));
+    constexpr auto kAll = std::make_integer_sequence<int, Program::kSums>{};
+    alignas(64) float sums[Program::kSums * 256];
+    const uint64_t n_all = n_pairs_ * n_stages_;
+    run_stage<type, EmptyProgram<kSplit>>(stage_at(0), {}, 0);
+    for (uint64_t pair = 0; pair < n_pairs_; ++pair) {
+      GroupOperands o{nullptr, args_.tiles + first_stage_ * kStageGroups * kTileBytes,
+                      n_all_groups_ * kTileBytes,
+                      args_.rest == nullptr ? 0 : args_.rest - args_.tiles};
+      zero_sums(kAll);
+      for (uint64_t i = pair * n_stages_; i < (pair + 1) * n_stages_; ++i) {
+        o.weights = slot(i);
+        if (i + 1 < n_all) {
+          run_stage<type, Program>(stage_at(i + 1), o, groups_in(i % n_stages_));
+        } else {
+          multiply_stage<Program>(o, groups_in(i % n_stages_));
+        }
+        o.tokens += kStageGroups * kTileBytes;
       }
+      store_sums(sums, kAll);
+      finish(pair, Program::kTiles, sums);
     }
-    store_sums(sums, kAll);
   }
 
-  template <int kTiles>
-  void finish(uint64_t panel, const float* sums) {
-    Bf16Product::Sums result{
-        begin_ + panel / 2, 0, kTiles, static_cast<int>(panel % 2) + 1, sums, {}};
-    for (uint64_t p = 0; p <= panel % 2; ++p) {
-      const int scale =
-          panel_at(panel - panel % 2 + p).exponent + TileUnpacker<type>::kExponent + kTileExponent;
+  void finish(uint64_t pair, uint64_t n_tiles, const float* sums) {
+    Bf16Product::Sums result{begin_ + pair, 0, n_tiles, 0, sums, {}, args_.first_col > 0};
+    for (uint64_t p = 0; p < 2 && has_panel(pair, p); ++p) {
+      const int scale = panel_at(pair, p).exponent + TileUnpacker<type>::kExponent + kTileExponent;
       result.factor[p] = power_of_two(-scale);
+      ++result.n_panels;
     }
     args_.done(result);
   }
@@ -424,11 +534,14 @@ class PairLoop {
     const std::byte* bytes;
     int exponent;
   };
-  /// Panel i of the range: those of a pair follow each other.
-  Panel panel_at(uint64_t i) const {
+  bool has_panel(uint64_t pair, uint64_t p) const {
+    return !args_.second.empty() || 2 * (begin_ + pair) + p < args_.first.n_panels();
+  }
+  /// A panel that is not there is the one before it once more.
+  Panel panel_at(uint64_t pair, uint64_t p) const {
     const bool both = !args_.second.empty();
-    const PanelMatrix& m = both && i % 2 == 1 ? args_.second : args_.first;
-    const uint64_t at = both ? begin_ + i / 2 : 2 * begin_ + i;
+    const PanelMatrix& m = both && p == 1 ? args_.second : args_.first;
+    const uint64_t at = both ? begin_ + pair : 2 * (begin_ + pair) + (has_panel(pair, p) ? p : 0);
     return {m.data + at * panel_bytes_, m.exponents[at]};
   }
 
@@ -437,27 +550,30 @@ class PairLoop {
   }
   std::byte* slot(uint64_t i) { return ring_ + i % 2 * kSlotBytes; }
 
-  /// Stage i of all stages of all panels.
+  /// Stage i of all stages of all pairs.
   StageToUnpack stage_at(uint64_t i) {
-    const uint64_t bytes = panel_bytes_ / n_stages_;
-    const uint64_t later = std::min(i + 2, n_panels_ * n_stages_ - 1);
-    const Panel panel = panel_at(i / n_stages_);
-    return {panel.bytes,
-            panel_at(later / n_stages_).bytes + later % n_stages_ * bytes,
-            i % n_stages_,
-            power_of_two(panel.exponent) * kMadeUp,
-            groups_in(i % n_stages_),
-            slot(i),
-            bytes};
+    const uint64_t later = std::min(i + 2, n_pairs_ * n_stages_ - 1);
+    StageToUnpack s;
+    for (uint64_t p = 0; p < 2; ++p) {
+      const Panel panel = panel_at(i / n_stages_, p);
+      const std::byte* ahead =
+          panel_at(later / n_stages_, p).bytes + (first_stage_ + later % n_stages_) * stage_bytes_;
+      s.sources[p] = {panel.bytes, ahead, power_of_two(panel.exponent) * kMadeUp};
+    }
+    s.stage = first_stage_ + i % n_stages_;
+    s.n_groups = groups_in(i % n_stages_);
+    s.tiles = slot(i);
+    s.stage_bytes = stage_bytes_;
+    return s;
   }
   static float power_of_two(int exponent) {
     return std::bit_cast<float>(static_cast<uint32_t>(exponent + 127) << 23);
   }
 
   const Bf16Product& args_;
-  uint64_t begin_;
-  uint64_t n_groups_, n_stages_, panel_bytes_;
-  uint64_t n_panels_;
+  uint64_t begin_, n_pairs_;
+  uint64_t n_all_groups_, first_stage_, n_groups_, n_stages_;
+  uint64_t panel_bytes_, stage_bytes_;
   alignas(64) std::byte ring_[2 * kSlotBytes];  // unpacked weights of two stages
 };
 

@@ -14,7 +14,7 @@ namespace hybrid {
 /// Two panels are multiplied at a time: panels 2 i and 2 i + 1 of `first` where `second` is empty,
 /// else panel i of both (gate and up; same type and shape). The pair is then `i`.
 struct Bf16Product {
-  static constexpr uint64_t kMaxTiles = 6;
+  static constexpr uint64_t kMaxTiles = 3;
 
   /// The sums of a pair and n_tiles tiles of tokens, from token 16 * tile on (0 from the kernel):
   /// sums[(p * n_tiles + j) * 256 + 16 * t + r] for panel p, tile j, token t, row r, to be
@@ -26,6 +26,7 @@ struct Bf16Product {
     int n_panels;
     const float* sums;
     float factor[2];
+    bool adds;  // to what columns before first_col gave
   };
 
   PanelMatrix first;
@@ -35,6 +36,10 @@ struct Bf16Product {
   uint64_t n_tiles = 0;              // 1 to kMaxTiles
   bool split_weights = false;  // as sums of two bf16 numbers; with `rest` only (Precision::exact)
   FunctionRef<void(const Sums&)> done;
+  uint64_t first_col = 0;  // only columns from here on, a multiple of 256
+  uint64_t n_cols = 0;     // and so many, a multiple of 256 unless they are the last; 0: all
+
+  uint64_t end_col() const { return n_cols == 0 ? first.n_cols : first_col + n_cols; }
 };
 
 inline uint64_t n_panel_pairs(const Bf16Product& p) {

@@ -32,14 +32,22 @@ Int8Kernels int8_kernels(DType type) {
   });
 }
 
-/// Tiles of tokens that go through the kernel together: as many as it takes and as stay in the L2
-/// cache, and about the same number each time.
-uint64_t tiles_at_once(const TileRows& x, uint64_t n_cols) {
-  constexpr uint64_t kCacheBytes = uint64_t{1536} << 10;
-  const uint64_t bytes = tiles_bytes(kTileTokens, n_cols) * (x.rest == nullptr ? 1 : 2);
-  const uint64_t most = std::clamp<uint64_t>(kCacheBytes / bytes, 1, Bf16Product::kMaxTiles);
-  const uint64_t n_times = (x.n_tiles + most - 1) / most;
-  return (x.n_tiles + n_times - 1) / n_times;
+/// How a product is cut so that the tokens' tiles stay in the L2 cache.
+struct TileCut {
+  uint64_t n_tiles;  // that go through the kernel together
+  uint64_t n_cols;   // that are summed together
+};
+
+/// Columns are cut only where sums may be added to.
+TileCut tile_cut(const TileRows& x, uint64_t n_cols, bool can_add) {
+  constexpr uint64_t kCacheBytes = uint64_t{1} << 20;
+  constexpr uint64_t kUnit = 512;  // columns, the longest unit of a panel
+  const uint64_t most = std::min(Bf16Product::kMaxTiles, x.n_tiles);
+  const uint64_t per_column = 2 * kTileTokens * (x.rest == nullptr ? 1 : 2);
+  const uint64_t fit = kCacheBytes / per_column / (can_add ? most : 1);
+  if (!can_add) return {std::clamp<uint64_t>(fit / n_cols, 1, most), n_cols};
+  const uint64_t n_parts = (n_cols + fit - 1) / fit;
+  return {most, ((n_cols + n_parts - 1) / n_parts + kUnit - 1) / kUnit * kUnit};
 }
 
 }  // namespace
@@ -85,8 +93,8 @@ void multiply_tiles(const Weight& first, const Weight& second, const TileRows& x
   const Bf16ProductFn kernel = bf16_product(first.type());
   HYBRID_CHECK(kernel != nullptr);
   if (x.n_tiles == 0) return;
-  const uint64_t n_at_once = tiles_at_once(x, first.n_cols());
   const bool two = !second.empty();
+  const TileCut cut = tile_cut(x, first.n_cols(), !two);
   const uint64_t per_pair = two ? 1 : 2, n_panels = first.n_panels();
   const uint64_t step = first.packed() ? pair_end - pair_begin : 1;
   for (uint64_t pair = pair_begin; pair < pair_end; pair += step) {
@@ -94,16 +102,21 @@ void multiply_tiles(const Weight& first, const Weight& second, const TileRows& x
     const uint64_t begin = pair * per_pair, end = std::min(n_panels, next * per_pair);
     const PanelMatrix a = panels_of(first, begin, end, 0);
     const PanelMatrix b = two ? panels_of(second, begin, end, 1) : PanelMatrix{};
-    for (uint64_t t = 0; t < x.n_tiles; t += n_at_once) {
+    uint64_t n_runs = (x.n_tiles + cut.n_tiles - 1) / cut.n_tiles;
+    for (uint64_t t = 0, n = 0; t < x.n_tiles; t += n, --n_runs) {
+      n = (x.n_tiles - t + n_runs - 1) / n_runs;
       const auto moved = [&](const Bf16Product::Sums& sums) {
         Bf16Product::Sums at = sums;
         at.pair += pair;
         at.tile += t;
         done(at);
       };
-      const TileRows some = x.part(t, std::min(n_at_once, x.n_tiles - t), first.n_cols());
-      kernel({a, b, some.tiles, some.rest, some.n_tiles, some.split_weights, moved}, 0,
-             next - pair);
+      const TileRows some = x.part(t, n, first.n_cols());
+      for (uint64_t col = 0; col < first.n_cols(); col += cut.n_cols) {
+        const uint64_t n_cols = std::min(cut.n_cols, first.n_cols() - col);
+        kernel({a, b, some.tiles, some.rest, some.n_tiles, some.split_weights, moved, col, n_cols},
+               0, next - pair);
+      }
     }
   }
 }

@@ -12,8 +12,16 @@
 //   reader.quad(g, i)        columns 32 g + 4 i .. + 3 of the block: byte b of lane r is q of row r
 //   reader.scale(s), minimum_of<L>(reader, s)       for columns kScaleCols * s .. of the block
 //
+// Types of 4 bits also give quads as they are stored, and the values of their nibbles without
+// offset:
+//
+//   reader.packed(g, i)      bytes that hold q in their low nibble, or high if is_high(g, i)
+//   Reader::kValues[q]
+//
 // Indexes are meant to be constants after unrolling. Columns past the end of the matrix must not be
 // asked for.
+
+#include <array>
 
 #include "tensor/codebooks.h"
 #include "tensor/dtype.h"
@@ -62,6 +70,13 @@ struct UnitReader {
 
   const std::byte* base;
 };
+
+/// 0 to 15, less an offset.
+constexpr std::array<int8_t, 16> nibble_values(int offset) {
+  std::array<int8_t, 16> values{};
+  for (int i = 0; i < 16; ++i) values[static_cast<size_t>(i)] = static_cast<int8_t>(i - offset);
+  return values;
+}
 
 /// A reader has either kOffset or minima of its own.
 template <SimdLevel L, class Reader>

@@ -54,9 +54,10 @@ template <SimdLevel L>
 struct PanelReader<L, DType::q4_k> : SixBitReader<L, 36> {
   using SixBitReader<L, 36>::SixBitReader;
   static constexpr int kMaxQ = 15;
-  HYBRID_INLINE auto quad(int g, int i) const {
-    return this->nibbles(this->vector(g, 4 + g / 2 * 8 + i), g % 2);
-  }
+  static constexpr auto kValues = nibble_values(0);
+  HYBRID_INLINE auto packed(int g, int i) const { return this->vector(g, 4 + g / 2 * 8 + i); }
+  HYBRID_INLINE static bool is_high(int g, int) { return g % 2; }
+  HYBRID_INLINE auto quad(int g, int i) const { return this->nibbles(packed(g, i), g % 2); }
 };
 
 template <SimdLevel L>
@@ -88,8 +89,11 @@ struct PanelReader<L, DType::iq4_xs> : UnitReader<L, 256, 34> {
     high = V::shift_right(head, 16);
     low = this->vector(0, 1);
   }
+  static constexpr auto kValues = kIq4NlValues;
+  HYBRID_INLINE Int packed(int g, int i) const { return this->vector(g, 2 + 4 * g + i % 4); }
+  HYBRID_INLINE static bool is_high(int, int i) { return i >= 4; }
   HYBRID_INLINE Int quad(int g, int i) const {
-    return V::look_up(Base::nibbles(this->vector(g, 2 + 4 * g + i % 4), i / 4), kIq4NlBytes.values);
+    return V::look_up(Base::nibbles(packed(g, i), i / 4), kIq4NlBytes.values);
   }
   HYBRID_INLINE Float scale(int g) const {
     const Int bits =

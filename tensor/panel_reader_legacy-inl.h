@@ -71,17 +71,21 @@ template <SimdLevel L>
 struct PanelReader<L, DType::q4_0> : PairReader<L, 4, 8> {
   using PairReader<L, 4, 8>::PairReader;
   static constexpr int kMaxQ = 15;
-  HYBRID_INLINE auto quad(int g, int i) const {
-    return this->nibbles(this->of_block(g, i % 4), i / 4);
-  }
+  static constexpr auto kValues = nibble_values(8);
+  HYBRID_INLINE auto packed(int g, int i) const { return this->of_block(g, i % 4); }
+  HYBRID_INLINE static bool is_high(int, int i) { return i >= 4; }
+  HYBRID_INLINE auto quad(int g, int i) const { return this->nibbles(packed(g, i), i / 4); }
 };
 
 template <SimdLevel L>
 struct PanelReader<L, DType::iq4_nl> : PairReader<L, 4, 128> {
   using PairReader<L, 4, 128>::PairReader;
   static constexpr int kMaxQ = 255;
+  static constexpr auto kValues = kIq4NlValues;
+  HYBRID_INLINE auto packed(int g, int i) const { return this->of_block(g, i % 4); }
+  HYBRID_INLINE static bool is_high(int, int i) { return i >= 4; }
   HYBRID_INLINE auto quad(int g, int i) const {
-    return Lanes<L>::look_up(this->nibbles(this->of_block(g, i % 4), i / 4), kIq4NlBytes.values);
+    return Lanes<L>::look_up(this->nibbles(packed(g, i), i / 4), kIq4NlBytes.values);
   }
 };
 
@@ -108,9 +112,10 @@ template <SimdLevel L>
 struct PanelReader<L, DType::q4_1> : ScaleMinReader<L, 5> {
   using ScaleMinReader<L, 5>::ScaleMinReader;
   static constexpr int kMaxQ = 15;
-  HYBRID_INLINE auto quad(int g, int i) const {
-    return this->nibbles(this->vector(g, 1 + i % 4), i / 4);
-  }
+  static constexpr auto kValues = nibble_values(0);
+  HYBRID_INLINE auto packed(int g, int i) const { return this->vector(g, 1 + i % 4); }
+  HYBRID_INLINE static bool is_high(int, int i) { return i >= 4; }
+  HYBRID_INLINE auto quad(int g, int i) const { return this->nibbles(packed(g, i), i / 4); }
 };
 
 template <SimdLevel L>
@@ -131,9 +136,11 @@ struct PanelReader<L, DType::mxfp4> : UnitReader<L, 128, 17> {
   static constexpr int kScaleCols = 32;
   static constexpr int kMaxQ = 31;
   static constexpr int kOffset = 16;
+  static constexpr auto kValues = kMxfp4Values;
+  HYBRID_INLINE auto packed(int g, int i) const { return this->vector(g, 1 + g % 4 * 4 + i % 4); }
+  HYBRID_INLINE static bool is_high(int, int i) { return i >= 4; }
   HYBRID_INLINE auto quad(int g, int i) const {
-    return V::look_up(this->nibbles(this->vector(g, 1 + g % 4 * 4 + i % 4), i / 4),
-                      kMxfp4Bytes.values);
+    return V::look_up(this->nibbles(packed(g, i), i / 4), kMxfp4Bytes.values);
   }
   /// 2^(e - 128), but 0 for e < 2, where it would be subnormal.
   HYBRID_INLINE auto scale(int g) const {

@@ -17,8 +17,10 @@ void store_sums(const Bf16Product::Sums& s, uint64_t n_tokens, uint64_t n_rows, 
     const __m512 factor = _mm512_set1_ps(s.factor[p]);
     const float* sums = s.sums + static_cast<uint64_t>(p) * s.n_tiles * 256;
     for (uint64_t t = 0; t < n; ++t) {
-      const __m512 lanes = _mm512_mul_ps(_mm512_loadu_ps(sums + 16 * t), factor);
-      _mm512_mask_storeu_ps(y + (first + t) * y_stride + row, mask, lanes);
+      float* to = y + (first + t) * y_stride + row;
+      __m512 lanes = _mm512_mul_ps(_mm512_loadu_ps(sums + 16 * t), factor);
+      if (s.adds) lanes = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, to), lanes);
+      _mm512_mask_storeu_ps(to, mask, lanes);
     }
   }
 }
