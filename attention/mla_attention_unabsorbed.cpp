@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "tensor/row_ops.h"
+#include "tensor/simd_level.h"
 
 namespace hybrid {
 namespace {
@@ -13,8 +14,8 @@ namespace {
 constexpr uint32_t kQueries = 64;
 
 /// The same where a query sees only a part of the keys: 64 would compute 32 keys too many for each
-/// query, 16 compute 8.
-constexpr uint32_t kQueriesAtDiagonal = 16;
+/// query, 16 compute 8. The matrix unit computes them in less time than rewriting the keys takes.
+uint32_t queries_at_diagonal() { return simd_level() == SimdLevel::amx ? kQueries : 16; }
 
 /// Positions whose scores are computed before their values are summed: 64 KiB of scores.
 constexpr uint32_t kKeys = 256;
@@ -143,7 +144,7 @@ void attend_block(const MlaKeyBlock& block, const RowOps& ops, const QueryGroup&
   for (uint32_t offset = 0; offset < block.n_positions(); offset += kKeys) {
     const KeyRange keys{block, offset, std::min(kKeys, block.n_positions() - offset)};
     const bool all_see_all = keys.first() + keys.n <= queries.position(0) + 1;
-    const uint32_t step = all_see_all ? queries.n : kQueriesAtDiagonal;
+    const uint32_t step = all_see_all ? queries.n : queries_at_diagonal();
     for (uint32_t i = 0; i < queries.n; i += step) {
       attend_range(queries.part(i, std::min(step, queries.n - i)), keys, ops, scores);
     }

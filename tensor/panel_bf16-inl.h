@@ -24,55 +24,10 @@
 #include "base/error.h"
 #include "tensor/panel_bf16.h"
 #include "tensor/panel_reader-inl.h"
+#include "tensor/tile_ops-inl.h"
 
 namespace hybrid::internal {
 namespace {
-
-// ---- Tiles --------------------------------------------------------------------------------------
-// Own statements instead of the intrinsics, whose operands are text to the preprocessor: these take
-// template arguments. "memory": tiles are read from what vector stores have just written.
-
-template <int kTile>
-HYBRID_INLINE void tile_load(const void* p) {
-  asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(p), "r"(uint64_t{64}), "i"(kTile) : "memory");
-}
-template <int kTile>
-HYBRID_INLINE void tile_store(void* p) {
-  asm volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(p), "r"(uint64_t{64}), "i"(kTile) : "memory");
-}
-template <int kTile>
-HYBRID_INLINE void tile_zero() {
-  asm volatile("tilezero %%tmm%c0" ::"i"(kTile));
-}
-/// Sums += activations * weights.
-template <int kSums, int kActivations, int kWeights>
-HYBRID_INLINE void tile_multiply() {
-  asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kSums), "i"(kActivations),
-               "i"(kWeights));
-}
-
-/// All eight tiles of 16 rows of 64 bytes, for as long as it lives.
-class TileScope {
- public:
-  TileScope() {
-    struct alignas(64) Config {
-      uint8_t palette = 1;
-      uint8_t start_row = 0;
-      uint8_t reserved[14] = {};
-      uint16_t n_bytes[16] = {};
-      uint8_t n_rows[16] = {};
-    } config;
-    static_assert(sizeof(Config) == 64);
-    for (int i = 0; i < 8; ++i) {
-      config.n_bytes[i] = 64;
-      config.n_rows[i] = 16;
-    }
-    asm volatile("ldtilecfg (%0)" ::"r"(&config) : "memory");
-  }
-  ~TileScope() { asm volatile("tilerelease" ::: "memory"); }
-  TileScope(const TileScope&) = delete;
-  TileScope& operator=(const TileScope&) = delete;
-};
 
 // ---- Unpacking ----------------------------------------------------------------------------------
 

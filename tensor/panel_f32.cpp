@@ -4,6 +4,8 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "tensor/aligned_floats.h"
+#include "tensor/panel_f32_tiles.h"
 
 namespace hybrid {
 
@@ -14,6 +16,15 @@ void panel_matmul(const PanelArgs& args) {
   HYBRID_CHECK(args.n_tokens == 1 || args.c_stride >= std::min(n_row_lanes, kPanelLanes));
   HYBRID_CHECK(args.n_k == 0 || (args.a != nullptr && args.b != nullptr));
   HYBRID_CHECK(args.a_stride >= args.n_k && args.b_stride >= args.n_k * kPanelLanes);
+#if defined(__x86_64__)
+  if (simd_level() == SimdLevel::amx) {
+    thread_local AlignedFloats a, b;
+    const auto bytes = [](AlignedFloats& floats, uint64_t n) {
+      return reinterpret_cast<std::byte*>(floats.reserve(n / sizeof(float)));
+    };
+    return panel_matmul_tiles(args, bytes(a, a_tiles_bytes(args)), bytes(b, b_tiles_bytes(args)));
+  }
+#endif
   with_simd_level([&]<SimdLevel L>() { panel_matmul_at<L>(args); });
 }
 

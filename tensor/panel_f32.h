@@ -35,7 +35,8 @@ struct PanelArgs {
 };
 
 /// Each sum is taken from k = 0 upwards, one product at a time (fused at avx2 and avx512_vnni), and
-/// then added to c. An element is therefore the same bit for bit, at one level, whatever n_tokens,
+/// then added to c. At amx every float is the sum of two bf16 numbers (2^-17), and 32 k make one
+/// step of a sum. An element is therefore the same bit for bit, at one level, whatever n_tokens,
 /// n_lanes and the tile it falls into.
 void panel_matmul(const PanelArgs& args);
 

@@ -114,7 +114,8 @@ TEST_CASE(
   // 4001 tokens: 125 windows, 15 predictions in each.
   CHECK(out.find("1875 in 125 windows of 32") != std::string::npos);
   const std::string again = with({"--kl-base", saved, "-ub", "5"});
-  CHECK(std::stod(again.substr(again.find("mean KL") + 7)) < 1e-9);
+  // Five tokens at a time take another form of attention than 32; on matrix units it rounds.
+  CHECK(std::stod(again.substr(again.find("mean KL") + 7)) < 1e-8);
   const std::string rounded = with({"--kl-base", saved, "-ctk", "f32"});
   const double kl = std::stod(rounded.substr(rounded.find("mean KL") + 7));
   CHECK(kl > 0);

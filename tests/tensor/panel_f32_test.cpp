@@ -70,7 +70,10 @@ TEST_CASE("panel_matmul is the product, writes its lanes alone, and adds where a
     panel_matmul(in.args(c, c_stride));
     CAPTURE(s.n_tokens);
     CAPTURE(s.n_lanes);
-    const double tolerance = 1e-6 + 3e-7 * static_cast<double>(s.n_k);
+    // At amx each of n_k products is off by 2^-17 or so, now up, now down.
+    const double tolerance = simd_level() == SimdLevel::amx
+                                 ? 4e-5 * std::sqrt(static_cast<double>(s.n_k))
+                                 : 1e-6 + 3e-7 * static_cast<double>(s.n_k);
     for (uint64_t t = 0; t < s.n_tokens; ++t) {
       for (uint64_t i = 0; i < c_stride; ++i) {
         const bool is_lane = i < s.n_lanes;

@@ -1,0 +1,35 @@
+#pragma once
+// panel_matmul on the matrix unit (panel_f32.h); needs the amx level.
+//
+// Both sides are rewritten as tiles of bf16 first, a block of lanes and a block of tokens at a time,
+// which stay in the L2 cache. A float becomes the sum of two bf16 numbers, its parts:
+//
+//   a: tiles of 16 tokens and 32 k, token by token; [tile][group of 32 k][part]
+//   b: tiles of 32 k and 16 lanes, two k in each dword; [panel][group][part]
+
+#include <algorithm>
+#include <cstddef>
+
+#include "tensor/bf16_tiles.h"
+#include "tensor/panel_f32.h"
+
+namespace hybrid {
+
+inline constexpr uint64_t kPanelsOfBlock = 16;
+inline constexpr uint64_t kTilesOfBlock = 8;
+inline constexpr uint64_t kGroupBytes = 2 * kTileBytes;  // both parts
+
+/// What the tiles of a block take.
+inline uint64_t a_tiles_bytes(const PanelArgs& args) {
+  return std::min(n_token_tiles(args.n_tokens), kTilesOfBlock) * n_tile_groups(args.n_k) *
+         kGroupBytes;
+}
+inline uint64_t b_tiles_bytes(const PanelArgs& args) {
+  return std::min(n_panels_of(args.n_lanes), kPanelsOfBlock) * n_tile_groups(args.n_k) *
+         kGroupBytes;
+}
+
+/// a and b: scratch of those sizes, beginning on a cache line.
+void panel_matmul_tiles(const PanelArgs& args, std::byte* a, std::byte* b);
+
+}  // namespace hybrid
