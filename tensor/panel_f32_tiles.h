@@ -1,8 +1,8 @@
 #pragma once
 // panel_matmul on the matrix unit (panel_f32.h); needs the amx level.
 //
-// Both sides are rewritten as tiles of bf16 first, a block of lanes and a block of tokens at a time,
-// which stay in the L2 cache. A float becomes the sum of two bf16 numbers, its parts:
+// Both sides are rewritten as tiles of bf16 first, a block of lanes and a block of tokens at a
+// time, which stay in the L2 cache. A float becomes the sum of two bf16 numbers, its parts:
 //
 //   a: tiles of 16 tokens and 32 k, token by token; [tile][group of 32 k][part]
 //   b: tiles of 32 k and 16 lanes, two k in each dword; [panel][group][part]
