@@ -158,3 +158,26 @@ TEST_CASE("the docs say what --help says") {
   // scripts/update_docs.sh writes the page anew.
   CHECK(page.find(run_well({"--help"}).out) != std::string::npos);
 }
+
+#if defined(__x86_64__)
+TEST_CASE("a kernel that refuses the tile registers costs the amx level, nothing else") {
+  const Files f;
+  const ProgramInput refused{.refuse_tiles = true};
+  const std::vector<std::string> words{"run", "-m", f.model, "-p", "a", "-n", "2"};
+  const ProgramResult well = run_program(words, refused);
+  CAPTURE(well.err);
+  CHECK(well.exit_code == 0);
+  CHECK(well.err.find("amx kernels") == std::string::npos);
+  // What the processor lacks is named first, so only one that has all of it names the permission.
+  if (run_program(words).err.find("amx kernels") != std::string::npos) {
+    CHECK(well.err.find("permission to use tiles (arch_prctl: Operation not permitted)") !=
+          std::string::npos);
+  }
+  std::vector<std::string> forced = words;
+  forced.insert(forced.end(), {"--isa", "amx"});
+  const ProgramResult bad = run_program(forced, refused);
+  CHECK(bad.exit_code != 0);
+  CHECK(is_one_error_line(bad.err));
+  CHECK(bad.err.find("amx") != std::string::npos);
+}
+#endif

@@ -1,12 +1,18 @@
 #include "tests/support/run_program.h"
 
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
+#include <cstddef>
 #include <filesystem>
 #include <stdexcept>
 #include <thread>
@@ -22,6 +28,27 @@ using namespace std::chrono_literals;
 void redirect(int fd, const std::string& path, int flags) {
   const int file = open(path.c_str(), flags, 0600);
   if (file < 0 || dup2(file, fd) < 0) _exit(127);
+}
+
+/// From here on, and after exec, ARCH_REQ_XCOMP_PERM fails with EPERM, as a container's rules may
+/// have it.
+void refuse_tiles() {
+#if defined(__x86_64__)
+  constexpr uint32_t kRequestPermission = 0x1023;
+  sock_filter rules[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_arch_prctl, 0, 3),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[0])),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kRequestPermission, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog program{std::size(rules), rules};
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+      prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) {
+    _exit(127);
+  }
+#endif
 }
 
 [[noreturn]] void become_program(const std::vector<std::string>& words, const std::string& in,
@@ -71,7 +98,10 @@ ProgramResult run_program(const std::vector<std::string>& words, const ProgramIn
   const std::string out = input.stdout_file.empty() ? (dir / "out").string() : input.stdout_file;
   const pid_t child = fork();
   if (child < 0) throw std::runtime_error("cannot fork");
-  if (child == 0) become_program(words, in, out, err);
+  if (child == 0) {
+    if (input.refuse_tiles) refuse_tiles();
+    become_program(words, in, out, err);
+  }
   ProgramResult result;
   result.exit_code = wait_for(child, input);
   if (input.stdout_file.empty()) result.out = read_text(out);

@@ -17,6 +17,7 @@ struct ProgramInput {
   std::string stdout_file = "";        // where standard output goes instead of `out`
   int interrupt_after_ms = -1;         // send SIGINT then
   std::string interrupt_at_file = "";  // send SIGINT as soon as this file exists
+  bool refuse_tiles = false;           // the kernel denies it the matrix units' registers
 };
 
 /// hybrid-run with these words. Fails the test where it does not end within two minutes.
