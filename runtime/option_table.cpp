@@ -192,7 +192,7 @@ std::vector<OptionSpec> make_table() {
        .kind = kInteger,
        .value_name = "N",
        .help = "threads for decode; in `bench` for prefill, too",
-       .default_text = "one per allowed core",
+       .default_text = "one per core that cpuset and quota allow",
        .min = 1,
        .max = 4096,
        .commands = kForwardOrRepack,

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "runtime/model.h"
@@ -48,6 +49,9 @@ class Sequence {
 
   /// Forgets all but the first n tokens.
   void truncate(size_t n);
+
+  /// Whether the threads of decode have cores of their own, and why; for a person.
+  std::string thread_placement() const { return decode_workers_.placement(); }
 
  private:
   const Model& model_;

@@ -35,7 +35,7 @@ EngineOptions engine_options(const Options& options) {
     fail_usage("-ub {} is more than -b {}; raise -b, too", execution.n_ubatch, execution.n_batch);
   }
   const auto threads = options.find_integer("threads");
-  execution.n_threads = threads ? static_cast<int>(*threads) : n_allowed_cores();
+  execution.n_threads = threads ? static_cast<int>(*threads) : usable_cores();
   execution.n_threads_batch = execution.n_threads;
   if (applies_to(*find_option("threads-batch"), options.command())) {  // `bench` has -t alone
     const auto batch_threads = options.find_integer("threads-batch");
@@ -71,6 +71,7 @@ void log_banner(const Engine& engine, const Sequence& sequence) {
                          config.n_ctx_train));
   }
   for (const std::string& note : config.notes) log_info(note);
+  log_detail(fmt::format("threads: {}", sequence.thread_placement()));
   log_detail(fmt::format("memory: {} mapped weights, {} cache, {} activations",
                          format_bytes(engine.model().file().total_bytes()),
                          format_bytes(sequence.cache_bytes()),
