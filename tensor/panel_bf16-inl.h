@@ -347,7 +347,8 @@ HYBRID_INLINE void unpack_group(Unpacker& unpacker, int block_group, std::byte* 
   (step.template operator()<kStep>(), ...);
 }
 
-/// Unpacks group g of a panel while half of group kJob / 2 is multiplied, kJob = 4 * panel + g.
+/// Unpacks group g of a panel while half kHalf of another group is multiplied; either may be
+/// missing.
 template <class Program, int kHalf, class Unpacker>
 HYBRID_INLINE void run_job(const StageToUnpack& s, Unpacker& unpacker, int block_group, int panel,
                            int g, const GroupOperands& o, bool multiplies) {
