@@ -14,7 +14,9 @@
 // whose tiles come from the L2 cache. Three tiles of tokens meet two panels at a time: six sums,
 // which leave one register each for tokens and weights, and seven loads for six products.
 //
-// While one stage of columns is multiplied, the next one is unpacked; the instructions alternate.
+// While one group of columns is multiplied, the next one is unpacked; the instructions alternate.
+// Both lie in the L1 cache, and so little of it is taken that the tokens' tiles hurry through the
+// rest.
 
 #include <algorithm>
 #include <bit>
@@ -60,11 +62,11 @@ HYBRID_INLINE __m512h cut_off_part(__m512h x) {
   return _mm512_sub_ph(x, reinterpret_cast<__m512h>(kept));
 }
 
-/// Columns that are unpacked while as many are multiplied, half a block. Tiles of a stage: those of
-/// the first panel's groups, then the second's; with split weights those of the second parts of
-/// both follow. Two stages (16 KB) leave room in the L1 cache for the tokens' tiles.
-constexpr int kStageGroups = 4;
-constexpr uint64_t kPanelDistance = kStageGroups * kTileBytes;
+/// Unpacked weights lie in a ring: a page for each panel, and as many for the second parts of split
+/// weights. Tokens' tiles begin on a page as well, so that a tile that is written never lies at the
+/// same place of its page as one that is read at the time.
+constexpr int kRingGroups = 4;
+constexpr uint64_t kPanelDistance = kRingGroups * kTileBytes;
 constexpr uint64_t kSplitDistance = 2 * kPanelDistance;
 
 /// A vector of weights to its place in a tile. kSplit: not made up for what is cut off; that goes
@@ -314,32 +316,36 @@ HYBRID_INLINE void store_sums(float* sums, std::integer_sequence<int, kSum...>) 
   (tile_store<kSum>(sums + 256 * kSum), ...);
 }
 
-/// A stage of two panels that is to be unpacked.
-struct StageToUnpack {
+/// A block of 256 columns of two panels.
+struct BlockOfPair {
   struct Source {
     const std::byte* panel;
-    const std::byte* ahead;  // bytes to prefetch: what is unpacked two stages later
+    const std::byte* ahead;  // bytes to prefetch: the block after this one
     float factor;
   } sources[2];
-  uint64_t stage;
+  uint64_t block;
   int n_groups;
-  std::byte* tiles;      // that of group g at g
-  uint64_t stage_bytes;  // of a packed panel
+  int ring_at;           // place of group 0
+  uint64_t block_bytes;  // of a packed panel
 };
 
-/// A piece of what comes two stages later, for each group.
-HYBRID_INLINE void prefetch_piece(const std::byte* ahead, uint64_t stage_bytes, int g) {
-  const uint64_t begin = stage_bytes * static_cast<uint64_t>(g) / kStageGroups / kVectorBytes;
-  const uint64_t end = stage_bytes * static_cast<uint64_t>(g + 1) / kStageGroups / kVectorBytes;
+/// A group's piece of the block after it.
+HYBRID_INLINE void prefetch_piece(const std::byte* ahead, uint64_t block_bytes, int g) {
+  const uint64_t begin = block_bytes * static_cast<uint64_t>(g) / kGroups / kVectorBytes;
+  const uint64_t end = block_bytes * static_cast<uint64_t>(g + 1) / kGroups / kVectorBytes;
   for (uint64_t i = begin; i < end; ++i) __builtin_prefetch(ahead + i * kVectorBytes);
 }
 
-/// Unpacks group g of a block while half kHalf of a group's Program runs; an empty one, if any.
-template <class Program, bool kSplit, int kHalf, class Unpacker, int... kStep>
-HYBRID_INLINE void unpack_group(Unpacker& unpacker, int block_group, std::byte* tile,
-                                const GroupOperands& o, std::integer_sequence<int, kStep...>) {
+HYBRID_INLINE std::byte* ring_tile(std::byte* ring, const BlockOfPair& b, int g) {
+  return ring + static_cast<uint64_t>((b.ring_at + g) % kRingGroups) * kTileBytes;
+}
+
+/// Unpacks a group of one panel while half kHalf of a group's Program runs; an empty one, if any.
+template <class Program, int kHalf, class Unpacker, int... kStep>
+HYBRID_INLINE void unpack_panel(Unpacker& unpacker, int g, std::byte* tile, const GroupOperands& o,
+                                std::integer_sequence<int, kStep...>) {
   const auto step = [&]<int i>() __attribute__((always_inline)) {
-    unpacker.template step<kSplit>(block_group, i, tile);
+    unpacker.template step<Program::kSplit>(g, i, tile);
     if constexpr (Program::kLength > 0) {
       multiply_piece<Program, kHalf * kQuads + i, 2 * kQuads>(o);
     }
@@ -347,68 +353,57 @@ HYBRID_INLINE void unpack_group(Unpacker& unpacker, int block_group, std::byte* 
   (step.template operator()<kStep>(), ...);
 }
 
-/// Unpacks group g of a panel while half kHalf of another group is multiplied; either may be
-/// missing.
-template <class Program, int kHalf, class Unpacker>
-HYBRID_INLINE void run_job(const StageToUnpack& s, Unpacker& unpacker, int block_group, int panel,
-                           int g, const GroupOperands& o, bool multiplies) {
+/// Unpacks a group of both panels while another group is multiplied.
+template <class Program, class Unpacker>
+HYBRID_INLINE void unpack_group(Unpacker (&unpackers)[2], const BlockOfPair& b, int g,
+                                std::byte* ring, const GroupOperands& o) {
   constexpr auto kSteps = std::make_integer_sequence<int, kQuads>{};
-  constexpr bool kSplit = Program::kSplit;
-  std::byte* tile = s.tiles + static_cast<uint64_t>(panel) * kPanelDistance + g * kTileBytes;
-  const bool unpacks = g < s.n_groups;
-  if (unpacks) prefetch_piece(s.sources[panel].ahead, s.stage_bytes, g);
-  if (unpacks && multiplies) {
-    unpack_group<Program, kSplit, kHalf>(unpacker, block_group, tile, o, kSteps);
-  } else if (unpacks) {
-    unpack_group<EmptyProgram<kSplit>, kSplit, kHalf>(unpacker, block_group, tile, o, kSteps);
-  } else if (multiplies) {
-    if constexpr (Program::kLength > 0) multiply_piece<Program, kHalf, 2>(o);
-  }
+  std::byte* tile = ring_tile(ring, b, g);
+  prefetch_piece(b.sources[0].ahead, b.block_bytes, g);
+  unpack_panel<Program, 0>(unpackers[0], g, tile, o, kSteps);
+  prefetch_piece(b.sources[1].ahead, b.block_bytes, g);
+  unpack_panel<Program, 1>(unpackers[1], g, tile + kPanelDistance, o, kSteps);
 }
 
-/// Unpacks a stage while another, of n_groups groups, is multiplied. kHalfBlock: which half of the
-/// block.
-template <DType type, class Program, int kHalfBlock>
-__attribute__((noinline)) void unpack_and_multiply(const StageToUnpack& s, GroupOperands o,
-                                                   int n_groups) {
-#pragma GCC unroll 2
-  for (int panel = 0; panel < 2; ++panel) {
-    TileUnpacker<type> unpacker(s.sources[panel].panel, s.stage / 2, s.sources[panel].factor);
-#pragma GCC unroll 2
-    for (int pair = 0; pair < kStageGroups / 2; ++pair) {
-      const int g = 2 * pair, block_group = kHalfBlock * kStageGroups + g;
-      const bool multiplies = 2 * panel + pair < n_groups;
-      run_job<Program, 0>(s, unpacker, block_group, panel, g, o, multiplies);
-      run_job<Program, 1>(s, unpacker, block_group + 1, panel, g + 1, o, multiplies);
-      o.weights += kTileBytes;
-      o.tokens += kTileBytes;
-    }
-  }
-}
-
+/// Unpacks the first group of a block while another group is multiplied.
 template <DType type, class Program>
-HYBRID_INLINE void run_stage(const StageToUnpack& s, const GroupOperands& o, int n_groups) {
-  if (s.stage % 2 == 0) {
-    unpack_and_multiply<type, Program, 0>(s, o, n_groups);
-  } else {
-    unpack_and_multiply<type, Program, 1>(s, o, n_groups);
-  }
+HYBRID_INLINE void unpack_first_group(const BlockOfPair& b, std::byte* ring,
+                                      const GroupOperands& o) {
+  TileUnpacker<type> unpackers[2] = {{b.sources[0].panel, b.block, b.sources[0].factor},
+                                     {b.sources[1].panel, b.block, b.sources[1].factor}};
+  unpack_group<Program>(unpackers, b, 0, ring, o);
 }
 
-/// Multiplies a stage that has nothing to be unpacked beside it.
-template <class Program>
-__attribute__((noinline)) void multiply_stage(GroupOperands o, int n_groups) {
-  for (int g = 0; g < n_groups; ++g) {
-    multiply_piece<Program, 0, 1>(o);
-    o.weights += kTileBytes;
-    o.tokens += kTileBytes;
+/// Multiplies the groups of a block. Its first group is unpacked already, each of the others while
+/// the one before it is multiplied, and the first one of `next`, if any, at the end.
+template <DType type, class Program>
+__attribute__((noinline)) void run_block(const BlockOfPair& b, const BlockOfPair* next,
+                                         std::byte* ring, GroupOperands o) {
+  {
+    TileUnpacker<type> unpackers[2] = {{b.sources[0].panel, b.block, b.sources[0].factor},
+                                       {b.sources[1].panel, b.block, b.sources[1].factor}};
+    const auto group = [&]<int g>() __attribute__((always_inline)) {
+      if (g >= b.n_groups) return;
+      o.weights = ring_tile(ring, b, g - 1);
+      unpack_group<Program>(unpackers, b, g, ring, o);
+      o.tokens += kTileBytes;
+    };
+    group.template operator()<1>();
+    group.template operator()<2>();
+    group.template operator()<3>();
+    group.template operator()<4>();
+    group.template operator()<5>();
+    group.template operator()<6>();
+    group.template operator()<7>();
   }
+  o.weights = ring_tile(ring, b, b.n_groups - 1);
+  if (next == nullptr) return multiply_piece<Program, 0, 1>(o);
+  unpack_first_group<type, Program>(*next, ring, o);
 }
 
 // ---- A range of pairs ---------------------------------------------------------------------------
 
-/// The stages of all pairs of a range, one after the other: stage i + 1 is unpacked while stage i
-/// is multiplied, across the ends of pairs. kSplit: args.split_weights.
+/// kSplit: args.split_weights.
 template <DType type, bool kSplit>
 class PairLoop {
  public:
@@ -416,12 +411,11 @@ class PairLoop {
       : args_(args),
         begin_(begin),
         n_pairs_(end - begin),
-        n_all_groups_(n_tile_groups(args.first.n_cols)),
-        first_stage_(args.first_col / kStageCols),
-        n_groups_(n_tile_groups(args.end_col()) - first_stage_ * kStageGroups),
-        n_stages_((n_groups_ + kStageGroups - 1) / kStageGroups),
+        first_block_(args.first_col / kBlockCols),
+        n_blocks_((args.end_col() - args.first_col + kBlockCols - 1) / kBlockCols),
+        n_groups_(n_tile_groups(args.end_col() - args.first_col)),
         panel_bytes_(args.first.panel_bytes()),
-        stage_bytes_(panel_bytes_ * kStageGroups / n_all_groups_) {}
+        block_bytes_(panel_bytes_ * kGroups / n_tile_groups(args.first.n_cols)) {}
 
   void run() {
     switch (args_.n_tiles) {
@@ -435,10 +429,9 @@ class PairLoop {
   }
 
  private:
-  static constexpr uint64_t kStageCols = kStageGroups * kTileCols;
+  static constexpr uint64_t kBlockCols = kGroups * kTileCols;
   /// Split weights lose nothing that is to be made up for; bf16 ones are never cut.
   static constexpr float kMadeUp = kSplit ? 1.0f : kCutOff;
-  static constexpr uint64_t kSlotBytes = (kSplit ? 2 : 1) * kSplitDistance;
 
   template <int kTiles>
   void run_tiles() {
@@ -455,21 +448,25 @@ class PairLoop {
   void run_program() {
     constexpr auto kAll = std::make_integer_sequence<int, Program::kSums>{};
     alignas(64) float sums[Program::kSums * 256];
-    const uint64_t n_all = n_pairs_ * n_stages_;
-    run_stage<type, EmptyProgram<kSplit>>(stage_at(0), {}, 0);
+    const uint64_t tile_stride = n_tile_groups(args_.first.n_cols) * kTileBytes;
+    BlockOfPair block = block_at(0, 0, 0);
+    unpack_first_group<type, EmptyProgram<kSplit>>(block, ring_, {});
     for (uint64_t pair = 0; pair < n_pairs_; ++pair) {
-      GroupOperands o{nullptr, args_.tiles + first_stage_ * kStageGroups * kTileBytes,
-                      n_all_groups_ * kTileBytes,
+      GroupOperands o{nullptr, args_.tiles + first_block_ * kGroups * kTileBytes, tile_stride,
                       args_.rest == nullptr ? 0 : args_.rest - args_.tiles};
       zero_sums(kAll);
-      for (uint64_t i = pair * n_stages_; i < (pair + 1) * n_stages_; ++i) {
-        o.weights = slot(i);
-        if (i + 1 < n_all) {
-          run_stage<type, Program>(stage_at(i + 1), o, groups_in(i % n_stages_));
+      for (uint64_t i = 0; i < n_blocks_; ++i) {
+        const uint64_t next_pair = i + 1 < n_blocks_ ? pair : pair + 1;
+        const uint64_t next_i = i + 1 < n_blocks_ ? i + 1 : 0;
+        if (next_pair < n_pairs_) {
+          const BlockOfPair next =
+              block_at(next_pair, next_i, (block.ring_at + block.n_groups) % kRingGroups);
+          run_block<type, Program>(block, &next, ring_, o);
+          block = next;
         } else {
-          multiply_stage<Program>(o, groups_in(i % n_stages_));
+          run_block<type, Program>(block, nullptr, ring_, o);
         }
-        o.tokens += kStageGroups * kTileBytes;
+        o.tokens += kGroups * kTileBytes;
       }
       store_sums(sums, kAll);
       finish(pair, Program::kTiles, sums);
@@ -501,26 +498,21 @@ class PairLoop {
     return {m.data + at * panel_bytes_, m.exponents[at]};
   }
 
-  int groups_in(uint64_t stage) const {
-    return static_cast<int>(std::min<uint64_t>(kStageGroups, n_groups_ - stage * kStageGroups));
-  }
-  std::byte* slot(uint64_t i) { return ring_ + i % 2 * kSlotBytes; }
-
-  /// Stage i of all stages of all pairs.
-  StageToUnpack stage_at(uint64_t i) {
-    const uint64_t later = std::min(i + 2, n_pairs_ * n_stages_ - 1);
-    StageToUnpack s;
+  BlockOfPair block_at(uint64_t pair, uint64_t i, int ring_at) const {
+    const bool last = i + 1 == n_blocks_;
+    const uint64_t later_pair = last ? std::min(pair + 1, n_pairs_ - 1) : pair;
+    const uint64_t later = first_block_ + (last ? 0 : i + 1);
+    BlockOfPair b;
     for (uint64_t p = 0; p < 2; ++p) {
-      const Panel panel = panel_at(i / n_stages_, p);
-      const std::byte* ahead =
-          panel_at(later / n_stages_, p).bytes + (first_stage_ + later % n_stages_) * stage_bytes_;
-      s.sources[p] = {panel.bytes, ahead, power_of_two(panel.exponent) * kMadeUp};
+      const Panel panel = panel_at(pair, p);
+      b.sources[p] = {panel.bytes, panel_at(later_pair, p).bytes + later * block_bytes_,
+                      power_of_two(panel.exponent) * kMadeUp};
     }
-    s.stage = first_stage_ + i % n_stages_;
-    s.n_groups = groups_in(i % n_stages_);
-    s.tiles = slot(i);
-    s.stage_bytes = stage_bytes_;
-    return s;
+    b.block = first_block_ + i;
+    b.n_groups = static_cast<int>(std::min<uint64_t>(kGroups, n_groups_ - i * kGroups));
+    b.ring_at = ring_at;
+    b.block_bytes = block_bytes_;
+    return b;
   }
   static float power_of_two(int exponent) {
     return std::bit_cast<float>(static_cast<uint32_t>(exponent + 127) << 23);
@@ -528,9 +520,9 @@ class PairLoop {
 
   const Bf16Product& args_;
   uint64_t begin_, n_pairs_;
-  uint64_t n_all_groups_, first_stage_, n_groups_, n_stages_;
-  uint64_t panel_bytes_, stage_bytes_;
-  alignas(64) std::byte ring_[2 * kSlotBytes];  // unpacked weights of two stages
+  uint64_t first_block_, n_blocks_, n_groups_;
+  uint64_t panel_bytes_, block_bytes_;
+  alignas(4096) std::byte ring_[(kSplit ? 2 : 1) * kSplitDistance];
 };
 
 /// kCanSplit: whether the type has kernels for split weights.
