@@ -204,7 +204,7 @@ class Runner {
 
   /// One token: as many rows of gate, and then of up, as keep reading along memory worth while.
   void gated_single(const JobRows& rows) {
-    constexpr uint64_t kRows = 256;
+    constexpr uint64_t kRows = 2048;
     alignas(64) float gate[kRows], up[kRows];
     const RowOps ops = row_ops();
     for (uint64_t row = rows.begin; row < rows.end; row += kRows) {

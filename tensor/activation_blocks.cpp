@@ -10,24 +10,8 @@ QuantizeGroupFn quantize_group_fn() {
   return with_simd_level([]<SimdLevel L>() { return quantize_group_at<L>(); });
 }
 
-namespace {
-
-void quantize_both(QuantizeGroupFn quantize, const float* x, ActivationBlock& block,
-                   ActivationBlock* rest, uint32_t group) {
-  quantize(x, block, group);
-  if (rest == nullptr) return;
-  float left[32];
-  const float scale = block.scale[group];
-  for (uint32_t i = 0; i < 32; ++i) {
-    left[i] = x[i] - scale * static_cast<float>(block.q[32 * group + i]);
-  }
-  quantize(left, *rest, group);
-}
-
-}  // namespace
-
 void quantize_group(const float* x, ActivationBlock& block, ActivationBlock* rest, uint32_t group) {
-  quantize_both(quantize_group_fn(), x, block, rest, group);
+  quantize_group_fn()(x, block, rest, group);
 }
 
 void quantize_row(const float* x, uint64_t n_cols, ActivationBlock* dst) {
@@ -46,8 +30,8 @@ void quantize_row(const float* x, uint64_t n_cols, ActivationBlock* dst, Activat
     } else if (column < n_cols) {
       std::copy_n(x + column, n_cols - column, padded);
     }
-    quantize_both(quantize, from, dst[g / 8], rest == nullptr ? nullptr : rest + g / 8,
-                  static_cast<uint32_t>(g % 8));
+    quantize(from, dst[g / 8], rest == nullptr ? nullptr : rest + g / 8,
+             static_cast<uint32_t>(g % 8));
   }
 }
 

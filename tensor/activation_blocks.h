@@ -15,6 +15,9 @@ namespace hybrid {
 /// 256 scale: for each 32 columns
 /// 288 sum32: scale * (sum of q) of each 32 columns
 /// 320 sum16: the same of each 16
+///
+/// A second block may hold what the rounding left: at 1/256 of the scale, so that 256 * q + rest.q
+/// is one integer of 16 bits. Its sums are those of both blocks.
 struct alignas(64) ActivationBlock {
   static constexpr uint64_t kCols = 256;
   int8_t q[256];
@@ -33,7 +36,7 @@ inline uint64_t n_activation_blocks(uint64_t n_cols) {
 /// Every level gives the same bits. A value that is not finite makes its 32 columns NaN.
 void quantize_row(const float* x, uint64_t n_cols, ActivationBlock* dst);
 
-/// The same, and what the rounding left into `rest`.
+/// The same, and what the rounding left into `rest`, within 1/256 of the scale.
 void quantize_row(const float* x, uint64_t n_cols, ActivationBlock* dst, ActivationBlock* rest);
 
 /// Columns [32 * group, 32 * group + 32) of a block alone, from 32 floats; the rest of the rounding

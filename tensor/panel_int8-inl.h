@@ -118,6 +118,13 @@ inline uint64_t n_groups_of(uint64_t n_cols, uint64_t block) {
   return std::min<uint64_t>(left, kGroups);
 }
 
+/// The sum of a token's parts, in units of the last one's scale.
+template <SimdLevel L>
+HYBRID_INLINE typename Lanes<L>::Int sum_of_parts(const typename Lanes<L>::Int* dots, int n_parts) {
+  using V = Lanes<L>;
+  return n_parts == 1 ? dots[0] : V::add(V::shift_left(dots[0], 8), dots[1]);
+}
+
 template <SimdLevel L>
 HYBRID_INLINE void store_rows(const Int8Product& args, uint64_t panel, uint64_t token,
                               typename Lanes<L>::Float sums) {
@@ -141,21 +148,18 @@ HYBRID_INLINE void add_group(const Reader& reader, const ActivationBlock* const 
 #pragma GCC unroll 2
   for (int s = 0; s < kScales; ++s) {
     const int8_t* bytes[kParts];
-    float column_sum = 0;
     for (int part = 0; part < kParts; ++part) {
       bytes[part] = x[part]->q + g * kGroupCols + s * Reader::kScaleCols;
-      column_sum += kScales == 1 ? x[part]->sum32[g] : x[part]->sum16[kScales * g + s];
     }
     typename V::Int dots[kParts];
     ByteDot<L>::template sums<Reader::kMaxQ, kQuadCount, kParts>(
         bytes, [&](int i) { return reader.quad(g, s * kQuadCount + i); }, dots);
-    const auto scale = reader.scale(kScales * g + s);
-#pragma GCC unroll 2
-    for (int part = 0; part < kParts; ++part) {
-      const auto both = V::multiply(scale, V::set_float(x[part]->scale[g]));
-      sum = V::multiply_add(V::to_float(dots[part]), both, sum);
-    }
+    const ActivationBlock& last = *x[kParts - 1];
+    const auto both =
+        V::multiply(reader.scale(kScales * g + s), V::set_float(last.scale[g]));
+    sum = V::multiply_add(V::to_float(sum_of_parts<L>(dots, kParts)), both, sum);
     if constexpr (!is_centred<L>(Reader::kMaxQ)) {
+      const float column_sum = kScales == 1 ? last.sum32[g] : last.sum16[kScales * g + s];
       sum = V::subtract_product(sum, minimum_of<L>(reader, kScales * g + s),
                                 V::set_float(column_sum));
     }
@@ -172,30 +176,47 @@ HYBRID_INLINE void prefetch_share(const std::byte* p, uint64_t block_bytes, int 
   for (uint64_t i = 0; i < step; i += kVectorBytes) __builtin_prefetch(begin + i);
 }
 
-template <SimdLevel L, DType type, int kParts>
-void one_token_of(const Int8Product& args, uint64_t panel_begin, uint64_t panel_end) {
+/// kPanels panels from `first` on.
+template <SimdLevel L, DType type, int kParts, int kPanels>
+HYBRID_INLINE void one_token_panels(const Int8Product& args, uint64_t first) {
   using V = Lanes<L>;
+  using Reader = PanelReader<L, type>;
   const PanelMatrix& w = args.weight;
   const uint64_t panel_size = w.panel_bytes();
   const uint64_t n_blocks = n_activation_blocks(w.n_cols);
   const uint64_t block_bytes = panel_size / n_blocks;
-  for (uint64_t p = panel_begin; p < panel_end; ++p) {
-    const std::byte* panel = w.data + p * panel_size;
-    auto sum = V::set_float(0);
-    for (uint64_t b = 0; b < n_blocks; ++b) {
-      const PanelReader<L, type> reader(panel, b);
-      const std::byte* ahead = panel + b * block_bytes + kPrefetchBytes;
-      const auto n = static_cast<int>(n_groups_of(w.n_cols, b));
-      const ActivationBlock* x[kParts];
-      for (int part = 0; part < kParts; ++part) x[part] = args.rows[part] + b;
+  const std::byte* panels = w.data + first * panel_size;
+  typename V::Float sums[kPanels];
+#pragma GCC unroll 2
+  for (int p = 0; p < kPanels; ++p) sums[p] = V::set_float(0);
+  for (uint64_t b = 0; b < n_blocks; ++b) {
+    // Beyond the end of a panel the one after this pair follows.
+    const uint64_t at = b * block_bytes + kPrefetchBytes;
+    const std::byte* ahead = panels + at + (at < panel_size ? 0 : (kPanels - 1) * panel_size);
+    const auto n = static_cast<int>(n_groups_of(w.n_cols, b));
+    const ActivationBlock* x[kParts];
+    for (int part = 0; part < kParts; ++part) x[part] = args.rows[part] + b;
+    const Reader readers[2] = {Reader(panels, b), Reader(panels + (kPanels - 1) * panel_size, b)};
 #pragma GCC unroll 8
-      for (int g = 0; g < kGroups; ++g) {
-        prefetch_share(ahead, block_bytes, g);
-        if (g < n) add_group<L>(reader, x, g, sum);
+    for (int g = 0; g < kGroups; ++g) {
+#pragma GCC unroll 2
+      for (int p = 0; p < kPanels; ++p) {
+        prefetch_share(ahead + static_cast<uint64_t>(p) * panel_size, block_bytes, g);
+        if (g < n) add_group<L>(readers[p], x, g, sums[p]);
       }
     }
-    store_rows<L>(args, p, 0, sum);
   }
+#pragma GCC unroll 2
+  for (int p = 0; p < kPanels; ++p) {
+    store_rows<L>(args, first + static_cast<uint64_t>(p), 0, sums[p]);
+  }
+}
+
+template <SimdLevel L, DType type, int kParts>
+void one_token_of(const Int8Product& args, uint64_t panel_begin, uint64_t panel_end) {
+  uint64_t p = panel_begin;
+  for (; p + 2 <= panel_end; p += 2) one_token_panels<L, type, kParts, 2>(args, p);
+  if (p < panel_end) one_token_panels<L, type, kParts, 1>(args, p);
 }
 
 template <SimdLevel L, DType type>
@@ -238,26 +259,26 @@ __attribute__((noinline)) void unpack_block(const std::byte* panel, uint64_t blo
   }
 }
 
-/// kPanels panels times kTokens tokens: sums that stay in registers over a block.
+/// kPanels panels times kRows rows of activations: sums that stay in registers over a block.
 template <SimdLevel L>
 struct Int8Tile;
 template <>
 struct Int8Tile<SimdLevel::avx2> {
-  static constexpr int kPanels = 1, kTokens = 2;
+  static constexpr int kPanels = 1, kRows = 2;
 };
 template <>
 struct Int8Tile<SimdLevel::avx512_vnni> {
-  static constexpr int kPanels = 2, kTokens = 4;
+  static constexpr int kPanels = 2, kRows = 4;
 };
 
-/// dots[p][t] = sums over kQuadCount quads from `quad` on.
-template <SimdLevel L, int kMaxQ, int kQuadCount, int kPanels, int kTokens>
+/// dots[p][t] = sums over kQuadCount quads from `quad` on with row t.
+template <SimdLevel L, int kMaxQ, int kQuadCount, int kPanels, int kRows>
 HYBRID_INLINE void tile_dots(const UnpackedBlock* w, const ActivationBlock* const* x, int quad,
-                             typename Lanes<L>::Int (&dots)[kPanels][kTokens]) {
+                             typename Lanes<L>::Int (&dots)[kPanels][kRows]) {
   using V = Lanes<L>;
   if constexpr (L == SimdLevel::avx2) {
 #pragma GCC unroll 4
-    for (int t = 0; t < kTokens; ++t) {
+    for (int t = 0; t < kRows; ++t) {
 #pragma GCC unroll 2
       for (int p = 0; p < kPanels; ++p) {
         dots[p][t] = ByteDot<L>::template sum<kMaxQ, kQuadCount>(
@@ -268,7 +289,7 @@ HYBRID_INLINE void tile_dots(const UnpackedBlock* w, const ActivationBlock* cons
 #pragma GCC unroll 2
     for (int p = 0; p < kPanels; ++p) {
 #pragma GCC unroll 4
-      for (int t = 0; t < kTokens; ++t) dots[p][t] = V::set(0);
+      for (int t = 0; t < kRows; ++t) dots[p][t] = V::set(0);
     }
 #pragma GCC unroll 8
     for (int i = quad; i < quad + kQuadCount; ++i) {
@@ -276,7 +297,7 @@ HYBRID_INLINE void tile_dots(const UnpackedBlock* w, const ActivationBlock* cons
 #pragma GCC unroll 2
       for (int p = 0; p < kPanels; ++p) q[p] = V::load(w[p].q[i]);
 #pragma GCC unroll 4
-      for (int t = 0; t < kTokens; ++t) {
+      for (int t = 0; t < kRows; ++t) {
         const auto four = ByteDot<L>::broadcast(x[t]->q + 4 * i);
 #pragma GCC unroll 2
         for (int p = 0; p < kPanels; ++p) ByteDot<L>::add(dots[p][t], q[p], four);
@@ -285,12 +306,13 @@ HYBRID_INLINE void tile_dots(const UnpackedBlock* w, const ActivationBlock* cons
   }
 }
 
-/// sums[p][t] += the products of one block. sums of panel p begin at sums + p * panel_stride.
-template <SimdLevel L, int kMaxQ, int kScaleCols, int kPanels, int kTokens>
+/// sums[p][t] += the products of one block with kTokens tokens of kParts rows each. sums of panel p
+/// begin at sums + p * panel_stride.
+template <SimdLevel L, class Reader, int kPanels, int kTokens, int kParts>
 __attribute__((noinline)) void add_tile(const UnpackedBlock* w, const ActivationBlock* const* x,
                                         int n_groups, float* sums, uint64_t panel_stride) {
   using V = Lanes<L>;
-  constexpr int kScales = kGroupCols / kScaleCols;
+  constexpr int kScales = kGroupCols / Reader::kScaleCols;
   constexpr int kQuadCount = kQuads / kScales;
   typename V::Float total[kPanels][kTokens];
 #pragma GCC unroll 2
@@ -301,18 +323,20 @@ __attribute__((noinline)) void add_tile(const UnpackedBlock* w, const Activation
     }
   }
   for (int s = 0; s < kScales * n_groups; ++s) {
-    typename V::Int dots[kPanels][kTokens];
-    tile_dots<L, kMaxQ, kQuadCount>(w, x, s * kQuadCount, dots);
+    typename V::Int dots[kPanels][kTokens * kParts];
+    tile_dots<L, Reader::kMaxQ, kQuadCount>(w, x, s * kQuadCount, dots);
 #pragma GCC unroll 2
     for (int p = 0; p < kPanels; ++p) {
       const auto scale = V::load_float(w[p].scale[s]);
       const auto minimum = V::load_float(w[p].minimum[s]);
 #pragma GCC unroll 4
       for (int t = 0; t < kTokens; ++t) {
-        const auto both = V::multiply(scale, V::set_float(x[t]->scale[s / kScales]));
-        total[p][t] = V::multiply_add(V::to_float(dots[p][t]), both, total[p][t]);
-        if constexpr (!is_centred<L>(kMaxQ)) {
-          const float sum = kScales == 1 ? x[t]->sum32[s] : x[t]->sum16[s];
+        const ActivationBlock& last = *x[(t + 1) * kParts - 1];
+        const auto dot = sum_of_parts<L>(dots[p] + t * kParts, kParts);
+        const auto both = V::multiply(scale, V::set_float(last.scale[s / kScales]));
+        total[p][t] = V::multiply_add(V::to_float(dot), both, total[p][t]);
+        if constexpr (!is_centred<L>(Reader::kMaxQ)) {
+          const float sum = kScales == 1 ? last.sum32[s] : last.sum16[s];
           total[p][t] = V::subtract_product(total[p][t], minimum, V::set_float(sum));
         }
       }
@@ -327,24 +351,21 @@ __attribute__((noinline)) void add_tile(const UnpackedBlock* w, const Activation
   }
 }
 
-template <SimdLevel L, DType type, int kPanels>
+template <SimdLevel L, DType type, int kPanels, int kParts>
 void add_block(const Int8Product& args, const UnpackedBlock* w, uint64_t block, int n_groups,
                float* sums) {
   using Reader = PanelReader<L, type>;
-  constexpr int kTokens = Int8Tile<L>::kTokens;
+  constexpr int kTokens = Int8Tile<L>::kRows / kParts;
   constexpr uint64_t kStride = kInt8Rows * kPanelRows;
-  const uint64_t n_rows = args.n_tokens * static_cast<uint64_t>(args.n_parts);
-  const ActivationBlock* x[kTokens];
+  const ActivationBlock* x[Int8Tile<L>::kRows];
   uint64_t t = 0;
-  for (; t + kTokens <= n_rows; t += kTokens) {
-    for (int i = 0; i < kTokens; ++i) x[i] = args.rows[t + i] + block;
-    add_tile<L, Reader::kMaxQ, Reader::kScaleCols, kPanels, kTokens>(
-        w, x, n_groups, sums + t * kPanelRows, kStride);
+  for (; t + kTokens <= args.n_tokens; t += kTokens) {
+    for (int i = 0; i < kTokens * kParts; ++i) x[i] = args.rows[t * kParts + i] + block;
+    add_tile<L, Reader, kPanels, kTokens, kParts>(w, x, n_groups, sums + t * kPanelRows, kStride);
   }
-  for (; t < n_rows; ++t) {
-    x[0] = args.rows[t] + block;
-    add_tile<L, Reader::kMaxQ, Reader::kScaleCols, kPanels, 1>(w, x, n_groups,
-                                                               sums + t * kPanelRows, kStride);
+  for (; t < args.n_tokens; ++t) {
+    for (int i = 0; i < kParts; ++i) x[i] = args.rows[t * kParts + i] + block;
+    add_tile<L, Reader, kPanels, 1, kParts>(w, x, n_groups, sums + t * kPanelRows, kStride);
   }
 }
 
@@ -367,14 +388,15 @@ void many_tokens_of(const Int8Product& args, uint64_t panel) {
       for (uint64_t i = 0; i < block_bytes; i += kVectorBytes) __builtin_prefetch(ahead + i);
       unpack_block<L, type>(bytes, b, n_groups, unpacked[p]);
     }
-    add_block<L, type, kPanels>(args, unpacked, b, n_groups, sums);
+    if (args.n_parts == 1) {
+      add_block<L, type, kPanels, 1>(args, unpacked, b, n_groups, sums);
+    } else {
+      add_block<L, type, kPanels, 2>(args, unpacked, b, n_groups, sums);
+    }
   }
   for (int p = 0; p < kPanels; ++p) {
     for (uint64_t t = 0; t < args.n_tokens; ++t) {
-      const float* first = sums + (p * kInt8Rows + t * args.n_parts) * kPanelRows;
-      auto sum = V::load_float(first);
-      if (args.n_parts == 2) sum = V::add_float(sum, V::load_float(first + kPanelRows));
-      store_rows<L>(args, panel + p, t, sum);
+      store_rows<L>(args, panel + p, t, V::load_float(sums + (p * kInt8Rows + t) * kPanelRows));
     }
   }
 }

@@ -39,26 +39,55 @@ inline int32_t round_half(const float* x, float inverse, int8_t* q) {
   return sum;
 }
 
-inline void quantize_group(const float* x, ActivationBlock& block, uint32_t group) {
+/// What rounding left of 16 floats, in 256ths of the scale.
+inline int32_t round_rest(const float* x, float scale, float inverse, const int8_t* q,
+                          int8_t* rest) {
+  int32_t values[16];
+  for (int i = 0; i < 16; ++i) {
+    const float left = x[i] - scale * static_cast<float>(q[i]);
+    const auto value = static_cast<int32_t>(round_to_integer(left * inverse * 256.0f));
+    values[i] = value > 127 ? 127 : value < -127 ? -127 : value;
+  }
+  int32_t sum = 0;
+  for (int i = 0; i < 16; ++i) sum += values[i];
+  for (int i = 0; i < 16; ++i) rest[i] = static_cast<int8_t>(values[i]);
+  return sum;
+}
+
+inline void store_scale(ActivationBlock& block, uint32_t group, float scale,
+                        const int32_t (&sums)[2]) {
+  block.scale[group] = scale;
+  block.sum32[group] = scale * static_cast<float>(sums[0] + sums[1]);
+  block.sum16[2 * group] = scale * static_cast<float>(sums[0]);
+  block.sum16[2 * group + 1] = scale * static_cast<float>(sums[1]);
+}
+
+inline void quantize_group(const float* x, ActivationBlock& block, ActivationBlock* rest,
+                           uint32_t group) {
   const uint32_t bits = largest_magnitude_bits(x);
   const bool finite = bits < 0x7f800000u;
   float scale = (finite ? std::bit_cast<float>(bits) : 0.0f) / 127.0f;
   // Below this the inverse would overflow: such a group is zero beside anything else.
   if (scale < 1e-37f) scale = 0;
+  const float inverse = scale > 0 ? 1.0f / scale : 0.0f;
   int8_t* q = block.q + 32 * group;
   int32_t sums[2] = {};
   if (scale > 0) {
-    const float inverse = 1.0f / scale;
     sums[0] = round_half(x, inverse, q);
     sums[1] = round_half(x + 16, inverse, q + 16);
   } else {
     std::memset(q, 0, 32);
   }
-  if (!finite) scale = NAN;
-  block.scale[group] = scale;
-  block.sum32[group] = scale * static_cast<float>(sums[0] + sums[1]);
-  block.sum16[2 * group] = scale * static_cast<float>(sums[0]);
-  block.sum16[2 * group + 1] = scale * static_cast<float>(sums[1]);
+  store_scale(block, group, finite ? scale : NAN, sums);
+  if (rest == nullptr) return;
+  int8_t* r = rest->q + 32 * group;
+  if (scale > 0) {
+    sums[0] = 256 * sums[0] + round_rest(x, scale, inverse, q, r);
+    sums[1] = 256 * sums[1] + round_rest(x + 16, scale, inverse, q + 16, r + 16);
+  } else {
+    std::memset(r, 0, 32);
+  }
+  store_scale(*rest, group, finite ? scale * 0x1p-8f : NAN, sums);
 }
 
 }  // namespace

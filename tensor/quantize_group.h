@@ -6,8 +6,9 @@
 
 namespace hybrid {
 
-/// 32 floats into group `group` of a block.
-using QuantizeGroupFn = void (*)(const float* x, ActivationBlock& block, uint32_t group);
+/// quantize_group() of a level.
+using QuantizeGroupFn = void (*)(const float* x, ActivationBlock& block, ActivationBlock* rest,
+                                 uint32_t group);
 
 template <SimdLevel L>
 QuantizeGroupFn quantize_group_at();
