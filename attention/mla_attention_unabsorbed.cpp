@@ -69,6 +69,7 @@ void compute_scores(const QueryGroup& queries, const KeyRange& keys, float* scor
   args.a_stride = s.qk_dim();
   args.b = keys.block.key_panels(queries.head, panel);
   args.b_stride = keys.block.key_stride();
+  args.b_is_prepared = true;
   args.c = scores;
   args.c_stride = kKeys;
   args.n_tokens = queries.n;
@@ -106,6 +107,7 @@ void add_values(const QueryGroup& queries, const KeyRange& keys, const float* we
   args.a_stride = kKeys;
   args.b = keys.block.value_panels(queries.head, keys.offset);
   args.b_stride = keys.block.value_stride();
+  args.b_is_prepared = true;
   args.c = queries.out(0);
   args.c_stride = queries.out_stride();
   args.n_tokens = queries.n;

@@ -5,7 +5,8 @@
 //   k_nope_h[p] = W_h latent_p    v_h[p] = V_h latent_p    k_rope[p]: from the cache, for all heads
 //
 // They are laid out as panels (tensor/panel_f32.h): lanes of keys are positions, lanes of values
-// are dimensions, so scores and weighted sums over values are products of rows with panels.
+// are dimensions, so scores and weighted sums over values are products of rows with panels. All
+// panels are prepared ones.
 
 #include <cstdint>
 
@@ -37,13 +38,13 @@ class MlaKeyBlock {
 
   // Panels of 16 positions from position first() + 16 * panel on, lanes beyond n_positions() 0:
   const float* rope_panels(uint64_t panel) const { return rope_.data() + panel * rope_stride(); }
-  uint64_t rope_stride() const { return shape_.qk_rope * kPanelLanes; }
+  uint64_t rope_stride() const { return prepared_cols(shape_.qk_rope) * kPanelLanes; }
   const float* key_panels(uint64_t head, uint64_t panel) const {
     return keys_.data() + (head * kPanels + panel) * key_stride();
   }
-  uint64_t key_stride() const { return shape_.qk_nope * kPanelLanes; }
+  uint64_t key_stride() const { return key_stride(shape_); }
 
-  /// Panels of 16 dimensions of v, from position first() + offset on.
+  /// Panels of 16 dimensions of v, from position first() + offset, a multiple of kPreparedCols, on.
   const float* value_panels(uint64_t head, uint64_t offset) const {
     return values_.data() + head * values_per_head(shape_) + offset * kPanelLanes;
   }
@@ -51,6 +52,11 @@ class MlaKeyBlock {
 
  private:
   static constexpr uint64_t kPanels = kPositions / kPanelLanes;
+  static_assert(kPositions % kPreparedCols == 0);
+  static uint64_t key_stride(const MlaShape& shape) {
+    return prepared_cols(shape.qk_nope) * kPanelLanes;
+  }
+  static uint64_t keys_per_head(const MlaShape& shape) { return kPanels * key_stride(shape); }
   static uint64_t values_per_head(const MlaShape& shape) {
     return n_panels_of(shape.v_dim) * kPositions * kPanelLanes;
   }
@@ -59,8 +65,9 @@ class MlaKeyBlock {
 
   MlaShape shape_;
   uint32_t first_ = 0, n_ = 0;
-  AlignedFloats rows_;     // [kPositions][cache_row]: the cache rows as floats
-  AlignedFloats latents_;  // their latents as panels of positions, [kPanels][kv_lora][16]
+  // Each kv_lora, qk_rope and qk_nope here stands for its prepared_cols().
+  AlignedFloats rows_;     // [kPositions][kv_lora]: the latents as rows
+  AlignedFloats latents_;  // the same as panels of positions, [kPanels][kv_lora][16]
   AlignedFloats rope_;     // [kPanels][qk_rope][16]
   AlignedFloats keys_;     // [n_heads][kPanels][qk_nope][16]
   AlignedFloats values_;   // [n_heads][panels of v_dim][kPositions][16]

@@ -8,6 +8,13 @@
 #include "tensor/panel_f32_tiles.h"
 
 namespace hybrid {
+namespace {
+
+std::byte* reserve_bytes(AlignedFloats& floats, uint64_t n) {
+  return reinterpret_cast<std::byte*>(floats.reserve(n / sizeof(float)));
+}
+
+}  // namespace
 
 void panel_matmul(const PanelArgs& args) {
   if (args.n_tokens == 0 || args.n_lanes == 0) return;
@@ -19,13 +26,31 @@ void panel_matmul(const PanelArgs& args) {
 #if defined(__x86_64__)
   if (simd_level() == SimdLevel::amx) {
     thread_local AlignedFloats a, b;
-    const auto bytes = [](AlignedFloats& floats, uint64_t n) {
-      return reinterpret_cast<std::byte*>(floats.reserve(n / sizeof(float)));
-    };
-    return panel_matmul_tiles(args, bytes(a, a_tiles_bytes(args)), bytes(b, b_tiles_bytes(args)));
+    return panel_matmul_tiles(args, reserve_bytes(a, a_tiles_bytes(args)),
+                              reserve_bytes(b, b_tiles_bytes(args)));
   }
 #endif
   with_simd_level([&]<SimdLevel L>() { panel_matmul_at<L>(args); });
+}
+
+void prepare_panels([[maybe_unused]] float* panels, uint64_t panel_stride,
+                    [[maybe_unused]] uint64_t n_panels, uint64_t n_k) {
+  HYBRID_CHECK(panel_stride >= prepared_cols(n_k) * kPanelLanes);
+#if defined(__x86_64__)
+  if (simd_level() != SimdLevel::amx) return;
+  for (uint64_t p = 0; p < n_panels; ++p) prepare_panel_tiles(panels + p * panel_stride, n_k);
+#endif
+}
+
+void prepare_rows([[maybe_unused]] float* rows, uint64_t row_stride,
+                  [[maybe_unused]] uint64_t n_rows, uint64_t n_k) {
+  HYBRID_CHECK(row_stride >= prepared_cols(n_k) && row_stride % 16 == 0);
+#if defined(__x86_64__)
+  if (simd_level() != SimdLevel::amx) return;
+  thread_local AlignedFloats tile;
+  prepare_row_tiles(rows, row_stride, n_rows, n_k,
+                    reserve_bytes(tile, n_tile_groups(n_k) * kGroupBytes));
+#endif
 }
 
 void pack_rows_as_lanes(const float* rows, uint64_t row_stride, uint64_t n_rows, uint64_t n_k,

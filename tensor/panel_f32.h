@@ -32,6 +32,8 @@ struct PanelArgs {
   uint64_t n_k = 0;
   uint64_t n_lanes = 0;  // lanes beyond it in the last panel are read and have no effect
   bool accumulate = false;
+  bool a_is_prepared = false;  // by prepare_rows
+  bool b_is_prepared = false;  // by prepare_panels
 };
 
 /// Each sum is taken from k = 0 upwards, one product at a time (fused at avx2 and avx512_vnni), and
@@ -49,6 +51,22 @@ void pack_rows_as_lanes(const float* rows, uint64_t row_stride, uint64_t n_rows,
 /// panels[p][k][lane] = rows[k][16 p + lane]; lanes beyond n_lanes become 0.
 void pack_columns_as_lanes(const float* rows, uint64_t row_stride, uint64_t n_k, uint64_t n_lanes,
                            float* panels, uint64_t panel_stride);
+
+// For operands of many products: at amx, what panel_matmul would make of them each time, made once
+// and in place; at other levels nothing. Where they lie there must be room for whole groups of k.
+
+inline constexpr uint64_t kPreparedCols = 32;
+inline constexpr uint64_t prepared_cols(uint64_t n_k) {
+  return (n_k + kPreparedCols - 1) / kPreparedCols * kPreparedCols;
+}
+
+/// Panels of n_k, a multiple of prepared_cols() apart: products may take n_k from 0, or fewer from
+/// a multiple of kPreparedCols on. All on cache lines.
+void prepare_panels(float* panels, uint64_t panel_stride, uint64_t n_panels, uint64_t n_k);
+
+/// Rows at a distance of row_stride >= prepared_cols(n_k), a multiple of 16; of a number that is
+/// none of 16 the last rows' place is taken, too. Products begin at a multiple of 16 rows.
+void prepare_rows(float* rows, uint64_t row_stride, uint64_t n_rows, uint64_t n_k);
 
 template <SimdLevel L>
 void panel_matmul_at(const PanelArgs& args);

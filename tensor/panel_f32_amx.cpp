@@ -6,6 +6,7 @@
 #include <immintrin.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "tensor/panel_f32_tiles.h"
 #include "tensor/tile_ops-inl.h"
@@ -57,32 +58,38 @@ void make_a_row(const float* a, uint64_t n_k, std::byte* to) {
   }
 }
 
-/// Up to 16 tokens and all k, n_groups groups.
-void make_a_tile(const PanelArgs& args, uint64_t first_token, uint64_t n_groups, std::byte* to) {
-  const uint64_t n = std::min(kTileTokens, args.n_tokens - first_token);
-  for (uint64_t g = 0; g < n_groups; ++g, to += kGroupBytes) {
+/// Up to 16 tokens and all k.
+void make_a_tile(const float* rows, uint64_t row_stride, uint64_t n_rows, uint64_t n_k,
+                 std::byte* to) {
+  const uint64_t n = std::min(kTileTokens, n_rows);
+  for (uint64_t k = 0; k < n_k; k += kTileCols, to += kGroupBytes) {
     for (uint64_t t = 0; t < n; ++t) {
-      make_a_row(args.a + (first_token + t) * args.a_stride + g * kTileCols,
-                 args.n_k - g * kTileCols, to + 64 * t);
+      make_a_row(rows + t * row_stride + k, n_k - k, to + 64 * t);
     }
     std::fill(to + 64 * n, to + kTileBytes, std::byte{0});
     std::fill(to + kTileBytes + 64 * n, to + 2 * kTileBytes, std::byte{0});
   }
 }
 
-/// kTiles tiles of tokens times kPanels panels, 1 or 2 each: sums[panel * kTiles + tile]. Tiles and
-/// panels lie `stride` bytes apart.
+/// All tiles of one side; the next panel or 16 tokens are `stride` bytes away.
+struct Tiles {
+  const std::byte* at;
+  uint64_t stride;
+
+  Tiles from(uint64_t i) const { return {at + i * stride, stride}; }
+};
+
+/// kTiles tiles of tokens times kPanels panels, 1 or 2 each: sums[panel * kTiles + tile].
 template <int kTiles, int kPanels>
-void multiply(const std::byte* a, const std::byte* b, uint64_t stride, uint64_t n_groups,
-              float (*sums)[256]) {
+void multiply(Tiles a, Tiles b, uint64_t n_groups, float (*sums)[256]) {
   tile_zero<0>(), tile_zero<1>(), tile_zero<2>(), tile_zero<3>();
   const auto load_a = [&](uint64_t part) {
-    tile_load<4>(a + part * kTileBytes);
-    if constexpr (kTiles == 2) tile_load<5>(a + stride + part * kTileBytes);
+    tile_load<4>(a.at + part * kTileBytes);
+    if constexpr (kTiles == 2) tile_load<5>(a.at + a.stride + part * kTileBytes);
   };
   const auto load_b = [&](uint64_t part) {
-    tile_load<6>(b + part * kTileBytes);
-    if constexpr (kPanels == 2) tile_load<7>(b + stride + part * kTileBytes);
+    tile_load<6>(b.at + part * kTileBytes);
+    if constexpr (kPanels == 2) tile_load<7>(b.at + b.stride + part * kTileBytes);
   };
   const auto add = [] {
     tile_multiply<0, 4, 6>();
@@ -90,7 +97,7 @@ void multiply(const std::byte* a, const std::byte* b, uint64_t stride, uint64_t 
     if constexpr (kPanels == 2) tile_multiply<2, 4, 7>();
     if constexpr (kTiles == 2 && kPanels == 2) tile_multiply<3, 5, 7>();
   };
-  for (uint64_t g = 0; g < n_groups; ++g, a += kGroupBytes, b += kGroupBytes) {
+  for (uint64_t g = 0; g < n_groups; ++g, a.at += kGroupBytes, b.at += kGroupBytes) {
     load_a(0), load_b(0), add();
     load_b(1), add();
     load_a(1), load_b(0), add();
@@ -116,26 +123,58 @@ void write(const PanelArgs& args, uint64_t first_token, uint64_t panel, const fl
 
 }  // namespace
 
+void prepare_panel_tiles(float* panel, uint64_t n_k) {
+  alignas(64) std::byte group[kGroupBytes];
+  for (uint64_t k = 0; k < n_k; k += kTileCols) {
+    float* at = panel + k * kPanelLanes;
+    make_b_group(at, n_k - k, group);
+    std::memcpy(at, group, kGroupBytes);
+  }
+}
+
+void prepare_row_tiles(float* rows, uint64_t row_stride, uint64_t n_rows, uint64_t n_k,
+                       std::byte* tile) {
+  const uint64_t n_bytes = n_tile_groups(n_k) * kGroupBytes;
+  for (uint64_t r = 0; r < n_rows; r += kTileTokens) {
+    make_a_tile(rows + r * row_stride, row_stride, n_rows - r, n_k, tile);
+    std::memcpy(rows + r * row_stride, tile, n_bytes);
+  }
+}
+
 void panel_matmul_tiles(const PanelArgs& args, std::byte* a, std::byte* b) {
-  const uint64_t n_groups = n_tile_groups(args.n_k), stride = n_groups * kGroupBytes;
+  const uint64_t n_groups = n_tile_groups(args.n_k), n_bytes = n_groups * kGroupBytes;
   const uint64_t n_panels = n_panels_of(args.n_lanes);
   const uint64_t n_tiles = n_token_tiles(args.n_tokens);
+  const auto prepared = [](const float* from, uint64_t stride) {
+    return Tiles{reinterpret_cast<const std::byte*>(from), stride * sizeof(float)};
+  };
   alignas(64) float sums[4][256];
   const internal::TileScope tiles;
 
   for (uint64_t panel = 0; panel < n_panels; panel += kPanelsOfBlock) {
     const uint64_t n_block_panels = std::min(kPanelsOfBlock, n_panels - panel);
-    for (uint64_t p = 0; p < n_block_panels; ++p) {
-      for (uint64_t g = 0; g < n_groups; ++g) {
-        const float* from = args.b + (panel + p) * args.b_stride + g * kTileCols * kPanelLanes;
-        make_b_group(from, args.n_k - g * kTileCols, b + p * stride + g * kGroupBytes);
+    Tiles b_tiles{b, n_bytes};
+    if (args.b_is_prepared) {
+      b_tiles = prepared(args.b, args.b_stride).from(panel);
+    } else {
+      for (uint64_t p = 0; p < n_block_panels; ++p) {
+        for (uint64_t g = 0; g < n_groups; ++g) {
+          const float* from = args.b + (panel + p) * args.b_stride + g * kTileCols * kPanelLanes;
+          make_b_group(from, args.n_k - g * kTileCols, b + p * n_bytes + g * kGroupBytes);
+        }
       }
     }
     for (uint64_t tile = 0; tile < n_tiles; tile += kTilesOfBlock) {
       const uint64_t n_block_tiles = std::min(kTilesOfBlock, n_tiles - tile);
-      const bool is_there = panel > 0 && n_tiles <= kTilesOfBlock;  // from the block before
-      for (uint64_t t = 0; t < n_block_tiles && !is_there; ++t) {
-        make_a_tile(args, (tile + t) * kTileTokens, n_groups, a + t * stride);
+      Tiles a_tiles{a, n_bytes};
+      if (args.a_is_prepared) {
+        a_tiles = prepared(args.a, kTileTokens * args.a_stride).from(tile);
+      } else if (panel == 0 || n_tiles > kTilesOfBlock) {  // else from the block before
+        for (uint64_t t = 0; t < n_block_tiles; ++t) {
+          const uint64_t token = (tile + t) * kTileTokens;
+          make_a_tile(args.a + token * args.a_stride, args.a_stride, args.n_tokens - token,
+                      args.n_k, a + t * n_bytes);
+        }
       }
       for (uint64_t p = 0; p < n_block_panels; p += 2) {
         const uint64_t n_p = std::min<uint64_t>(2, n_block_panels - p);
@@ -143,7 +182,7 @@ void panel_matmul_tiles(const PanelArgs& args, std::byte* a, std::byte* b) {
           const uint64_t n_t = std::min<uint64_t>(2, n_block_tiles - t);
           const auto product = n_t == 2 ? (n_p == 2 ? multiply<2, 2> : multiply<2, 1>)
                                         : (n_p == 2 ? multiply<1, 2> : multiply<1, 1>);
-          product(a + t * stride, b + p * stride, stride, n_groups, sums);
+          product(a_tiles.from(t), b_tiles.from(p), n_groups, sums);
           for (uint64_t i = 0; i < n_t * n_p; ++i) {
             write(args, (tile + t + i % n_t) * kTileTokens, panel + p + i / n_t, sums[i]);
           }

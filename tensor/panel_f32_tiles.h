@@ -19,17 +19,27 @@ inline constexpr uint64_t kPanelsOfBlock = 16;
 inline constexpr uint64_t kTilesOfBlock = 8;
 inline constexpr uint64_t kGroupBytes = 2 * kTileBytes;  // both parts
 
-/// What the tiles of a block take.
+/// What the tiles of a block take; none if they are there already.
 inline uint64_t a_tiles_bytes(const PanelArgs& args) {
+  if (args.a_is_prepared) return 0;
   return std::min(n_token_tiles(args.n_tokens), kTilesOfBlock) * n_tile_groups(args.n_k) *
          kGroupBytes;
 }
 inline uint64_t b_tiles_bytes(const PanelArgs& args) {
+  if (args.b_is_prepared) return 0;
   return std::min(n_panels_of(args.n_lanes), kPanelsOfBlock) * n_tile_groups(args.n_k) *
          kGroupBytes;
 }
 
 /// a and b: scratch of those sizes, beginning on a cache line.
 void panel_matmul_tiles(const PanelArgs& args, std::byte* a, std::byte* b);
+
+/// prepare_panels() of one panel: [group][part], in the place of the floats.
+void prepare_panel_tiles(float* panel, uint64_t n_k);
+
+/// prepare_rows(): [tile][group][part], each tile in the place of its 16 rows. tile: scratch of
+/// kGroupBytes for each group.
+void prepare_row_tiles(float* rows, uint64_t row_stride, uint64_t n_rows, uint64_t n_k,
+                       std::byte* tile);
 
 }  // namespace hybrid

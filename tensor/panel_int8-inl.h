@@ -155,8 +155,7 @@ HYBRID_INLINE void add_group(const Reader& reader, const ActivationBlock* const 
     ByteDot<L>::template sums<Reader::kMaxQ, kQuadCount, kParts>(
         bytes, [&](int i) { return reader.quad(g, s * kQuadCount + i); }, dots);
     const ActivationBlock& last = *x[kParts - 1];
-    const auto both =
-        V::multiply(reader.scale(kScales * g + s), V::set_float(last.scale[g]));
+    const auto both = V::multiply(reader.scale(kScales * g + s), V::set_float(last.scale[g]));
     sum = V::multiply_add(V::to_float(sum_of_parts<L>(dots, kParts)), both, sum);
     if constexpr (!is_centred<L>(Reader::kMaxQ)) {
       const float column_sum = kScales == 1 ? last.sum32[g] : last.sum16[kScales * g + s];

@@ -4,6 +4,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -123,6 +124,51 @@ TEST_CASE("an element is the same bit for bit in every tile, alone, and in panel
     for (uint64_t i = 0; i < s.n_lanes; ++i) {
       const uint64_t at = (i / kPanelLanes * s.n_tokens + t) * kPanelLanes + i % kPanelLanes;
       REQUIRE(panels[at] == whole[t * s.n_lanes + i]);
+    }
+  }
+}
+
+TEST_CASE("prepared operands give the same bits, also from a later k and row on") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
+  const Shape shapes[] = {{1, 1, 1}, {19, 77, 75}, {150, 64, 270}, {33, 130, 16}};
+  for (const Shape& s : shapes) {
+    const uint64_t n_panels = n_panels_of(s.n_lanes), a_stride = prepared_cols(s.n_k) + 16;
+    const uint64_t b_stride = (prepared_cols(s.n_k) + 32) * kPanelLanes;
+    AlignedFloats a, b;
+    a.reserve((s.n_tokens + kPanelLanes) * a_stride);
+    b.reserve(n_panels * b_stride);
+    const Inputs in(s);
+    for (uint64_t t = 0; t < s.n_tokens; ++t) {
+      std::copy_n(&in.a[t * in.a_stride], s.n_k, a.data() + t * a_stride);
+    }
+    for (uint64_t p = 0; p < n_panels; ++p) {
+      std::copy_n(&in.b[p * in.b_stride], s.n_k * kPanelLanes, b.data() + p * b_stride);
+    }
+    prepare_rows(a.data(), a_stride, s.n_tokens, s.n_k);
+    prepare_panels(b.data(), b_stride, n_panels, s.n_k);
+    CAPTURE(s.n_k);
+    for (const uint64_t k : {0, 32, 64}) {
+      for (const uint64_t token : {0, 16}) {
+        if (k >= s.n_k || token >= s.n_tokens) continue;
+        const auto product = [&](bool a_prepared, bool b_prepared) {
+          std::vector<float> c((s.n_tokens - token) * s.n_lanes);
+          PanelArgs args = in.args(c, s.n_lanes);
+          args.n_tokens -= token;
+          args.n_k -= k;
+          args.a += token * in.a_stride + k;
+          args.b += k * kPanelLanes;
+          if (a_prepared) args.a = a.data() + token * a_stride, args.a_stride = a_stride;
+          if (b_prepared) args.b = b.data() + k * kPanelLanes, args.b_stride = b_stride;
+          args.a_is_prepared = a_prepared, args.b_is_prepared = b_prepared;
+          panel_matmul(args);
+          return c;
+        };
+        const std::vector<float> expected = product(false, false);
+        REQUIRE(product(false, true) == expected);
+        if (k > 0) continue;  // prepared rows begin at their first column
+        REQUIRE(product(true, false) == expected);
+        REQUIRE(product(true, true) == expected);
+      }
     }
   }
 }
