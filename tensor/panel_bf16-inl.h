@@ -19,6 +19,7 @@
 // rest.
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstring>
 #include <utility>
@@ -40,14 +41,20 @@ HYBRID_INLINE __m512i twice(__m256i words) {
   return _mm512_permutexvar_epi16(order, _mm512_castsi256_si512(words));
 }
 
+HYBRID_INLINE float power_of_two(int exponent) {
+  return std::bit_cast<float>(static_cast<uint32_t>(exponent + 127) << 23);
+}
+
 /// The half float of each lane's number in both words of the lane.
 HYBRID_INLINE __m512h both_words(__m512 x) {
   return reinterpret_cast<__m512h>(twice(_mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT)));
 }
 
 /// What cutting off three bits takes from a number on average: 7/16 of 2^-7, divided by a fraction
-/// between 1 and 2 whose logarithm is uniform.
+/// between 1 and 2 whose logarithm is uniform. Scales make up for it, so that those with few bits
+/// give average numbers, too; where scales are half floats the sums make up for the rest.
 constexpr float kCutOff = 1.0f + 0.4375f * 0x1p-7f * 0.7213f;
+constexpr float kCutOffHalf = 1.0f + 0x1p-9f;
 
 /// Half floats -> the bf16 of the same values times 2^-112.
 HYBRID_INLINE __m512i cut_to_bf16(__m512h x) {
@@ -69,8 +76,8 @@ constexpr int kRingGroups = 4;
 constexpr uint64_t kPanelDistance = kRingGroups * kTileBytes;
 constexpr uint64_t kSplitDistance = 2 * kPanelDistance;
 
-/// A vector of weights to its place in a tile. kSplit: not made up for what is cut off; that goes
-/// to the tile of the second parts.
+/// A vector of weights to its place in a tile. kSplit: what is cut off goes to the tile of the
+/// second parts.
 template <bool kSplit>
 HYBRID_INLINE void store_weights(std::byte* to, __m512h x) {
   _mm512_store_si512(to, cut_to_bf16(x));
@@ -80,9 +87,11 @@ HYBRID_INLINE void store_weights(std::byte* to, __m512h x) {
 /// Scales and minima as half floats in both words of a lane.
 template <class Reader>
 struct HalfScales {
+  static constexpr float kMadeUp = kCutOff;
   using V = Lanes<SimdLevel::amx>;
 
-  HYBRID_INLINE HalfScales(const Reader& r, float f) : reader(r), factors(_mm512_set1_ps(f)) {}
+  HYBRID_INLINE HalfScales(const Reader& r, int exponent, float made_up)
+      : reader(r), factors(_mm512_set1_ps(power_of_two(exponent) * made_up)) {}
   HYBRID_INLINE __m512h scale(int s) const {
     return both_words(V::multiply(reader.scale(s), factors));
   }
@@ -99,6 +108,9 @@ struct HalfScales {
 template <class Reader>
 requires requires(Reader r) { r.minima[1]; }
 struct HalfScales<Reader> {
+  static constexpr float kMadeUp = kCutOff;
+  HYBRID_INLINE HalfScales(const Reader& r, int exponent, float made_up)
+      : HalfScales(r, power_of_two(exponent) * made_up) {}
   HYBRID_INLINE HalfScales(const Reader& r, float f)
       : reader(r),
         d(both_words(_mm512_mul_ps(r.d, _mm512_set1_ps(f)))),
@@ -122,6 +134,30 @@ struct HalfScales<Reader> {
   __m512h d, dmin;
 };
 
+/// Half floats already.
+template <class Reader>
+requires requires(Reader r) { r.scale_halves(0); }
+struct HalfScales<Reader> {
+  static constexpr float kMadeUp = kCutOffHalf;
+  HYBRID_INLINE HalfScales(const Reader& r, int exponent, float made_up)
+      : reader(r),
+        exponents(_mm512_set1_ph(static_cast<_Float16>(exponent))),
+        factors(_mm512_set1_ph(static_cast<_Float16>(made_up))) {}
+  HYBRID_INLINE __m512h scale(int s) const {
+    const __m512i order = _mm512_add_epi32(
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 0, 1, 4, 5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13)),
+        _mm512_set1_epi32(s % 2 * 0x02020202));
+    const __m512i words = _mm512_shuffle_epi8(reader.scale_halves(s), order);
+    return _mm512_mul_ph(_mm512_scalef_ph(reinterpret_cast<__m512h>(words), exponents), factors);
+  }
+  HYBRID_INLINE __m512h offset(int s) const {
+    return _mm512_mul_ph(scale(s), _mm512_set1_ph(static_cast<_Float16>(-Reader::kOffset)));
+  }
+
+  const Reader& reader;
+  __m512h exponents, factors;
+};
+
 /// The values of a type of 4 bits as half floats, twice: the fifth bit of an index has no effect.
 template <class Reader>
 struct NibbleTable {
@@ -137,19 +173,24 @@ constexpr NibbleTable<Reader> NibbleTable<Reader>::table{};
 
 /// How a type becomes tiles of weights. The tile of group g: row 2 i has columns 4 i, 4 i + 2 of
 /// each panel row, row 2 i + 1 has 4 i + 1, 4 i + 3. kExponent is the power of two that its values
-/// carry beside 2^e.
+/// carry beside 2^e, kMadeUp the factor for what is cut off.
 template <DType type>
 struct TileUnpacker {
   using Reader = PanelReader<SimdLevel::amx, type>;
   static constexpr int kExponent = -112;
+  static constexpr float kMadeUp = HalfScales<Reader>::kMadeUp;
   static constexpr int kScales = kGroupCols / Reader::kScaleCols;
   static constexpr int kQuadsOfScale = kQuads / kScales;
+  /// Signed bytes are taken in the high half of a word, times 256.
+  static constexpr bool kSignedBytes = requires(Reader r) { r.signed_quad(0, 0); };
   /// Nibbles are looked up, with the sign of their value where there is no other minimum.
   static constexpr bool kNibbles = requires { Reader::kValues; };
-  static constexpr bool kSigned = kNibbles && requires { Reader::kOffset; };
+  static constexpr bool kSigned = (kNibbles && requires { Reader::kOffset; }) || kSignedBytes;
 
-  HYBRID_INLINE TileUnpacker(const std::byte* panel, uint64_t block, float factor)
-      : reader(panel, block), scales(reader, factor) {}
+  HYBRID_INLINE TileUnpacker(const std::byte* panel, uint64_t block, int exponent, float made_up)
+      : reader(panel, block), scales(reader, exponent - (kSignedBytes ? 8 : 0), made_up) {}
+
+  TileUnpacker(const TileUnpacker&) = delete;  // `scales` refers to `reader`
 
   /// Rows 2 i and 2 i + 1 of group g; i from 0 to 7 in order.
   template <bool kSplit>
@@ -164,6 +205,12 @@ struct TileUnpacker {
       const unsigned shift = reader.is_high(g, i) ? 4 : 0;
       store_weights<kSplit>(tile + 128 * i, weights(look_up(x, shift)));
       store_weights<kSplit>(tile + 128 * i + 64, weights(look_up(x, shift + 8)));
+    } else if constexpr (kSignedBytes) {
+      const __m512i q = reader.signed_quad(g, i);
+      const __m512i odd = _mm512_and_si512(q, _mm512_set1_epi16(static_cast<short>(0xff00)));
+      const __m512h even = _mm512_cvtepi16_ph(_mm512_slli_epi16(q, 8));
+      store_weights<kSplit>(tile + 128 * i, weights(even));
+      store_weights<kSplit>(tile + 128 * i + 64, weights(_mm512_cvtepi16_ph(odd)));
     } else {
       const __m512i q = reader.quad(g, i);
       const __m512i even = _mm512_and_si512(q, _mm512_set1_epi32(0x00ff00ff));
@@ -192,26 +239,29 @@ struct TileUnpacker {
 template <>
 struct TileUnpacker<DType::f16> {
   static constexpr int kExponent = -112;
-  HYBRID_INLINE TileUnpacker(const std::byte* panel, uint64_t block, float factor)
+  static constexpr float kMadeUp = kCutOffHalf;
+  HYBRID_INLINE TileUnpacker(const std::byte* panel, uint64_t block, int exponent, float made_up)
       : base(panel + block * kGroups * kTileBytes),
-        factors(_mm512_set1_ph(static_cast<_Float16>(factor))) {}
+        exponents(_mm512_set1_ph(static_cast<_Float16>(exponent))),
+        factors(_mm512_set1_ph(static_cast<_Float16>(made_up))) {}
   template <bool kSplit>
   HYBRID_INLINE void step(int g, int i, std::byte* tile) const {
 #pragma GCC unroll 2
     for (int row = 2 * i; row < 2 * i + 2; ++row) {
       const __m512i halves = _mm512_load_si512(base + g * kTileBytes + 64 * row);
-      store_weights<kSplit>(tile + 64 * row,
-                            _mm512_mul_ph(reinterpret_cast<__m512h>(halves), factors));
+      const __m512h scaled = _mm512_scalef_ph(reinterpret_cast<__m512h>(halves), exponents);
+      store_weights<kSplit>(tile + 64 * row, _mm512_mul_ph(scaled, factors));
     }
   }
   const std::byte* base;
-  __m512h factors;
+  __m512h exponents, factors;
 };
 
 template <>
 struct TileUnpacker<DType::bf16> {
   static constexpr int kExponent = 0;
-  HYBRID_INLINE TileUnpacker(const std::byte* panel, uint64_t block, float)
+  static constexpr float kMadeUp = kCutOff;  // nothing is cut off
+  HYBRID_INLINE TileUnpacker(const std::byte* panel, uint64_t block, int, float)
       : base(panel + block * kGroups * kTileBytes) {}
   template <bool kSplit>
   HYBRID_INLINE void step(int g, int i, std::byte* tile) const {
@@ -321,7 +371,7 @@ struct BlockOfPair {
   struct Source {
     const std::byte* panel;
     const std::byte* ahead;  // bytes to prefetch: the block after this one
-    float factor;
+    int exponent;
   } sources[2];
   uint64_t block;
   int n_groups;
@@ -355,7 +405,7 @@ HYBRID_INLINE void unpack_panel(Unpacker& unpacker, int g, std::byte* tile, cons
 
 /// Unpacks a group of both panels while another group is multiplied.
 template <class Program, class Unpacker>
-HYBRID_INLINE void unpack_group(Unpacker (&unpackers)[2], const BlockOfPair& b, int g,
+HYBRID_INLINE void unpack_group(std::array<Unpacker, 2>& unpackers, const BlockOfPair& b, int g,
                                 std::byte* ring, const GroupOperands& o) {
   constexpr auto kSteps = std::make_integer_sequence<int, kQuads>{};
   std::byte* tile = ring_tile(ring, b, g);
@@ -365,12 +415,19 @@ HYBRID_INLINE void unpack_group(Unpacker (&unpackers)[2], const BlockOfPair& b, 
   unpack_panel<Program, 1>(unpackers[1], g, tile + kPanelDistance, o, kSteps);
 }
 
+/// Split weights lose nothing that is to be made up for.
+template <DType type, bool kSplit>
+HYBRID_INLINE std::array<TileUnpacker<type>, 2> unpackers_of(const BlockOfPair& b) {
+  constexpr float kFactor = kSplit ? 1.0f : TileUnpacker<type>::kMadeUp;
+  return {TileUnpacker<type>(b.sources[0].panel, b.block, b.sources[0].exponent, kFactor),
+          TileUnpacker<type>(b.sources[1].panel, b.block, b.sources[1].exponent, kFactor)};
+}
+
 /// Unpacks the first group of a block while another group is multiplied.
 template <DType type, class Program>
 HYBRID_INLINE void unpack_first_group(const BlockOfPair& b, std::byte* ring,
                                       const GroupOperands& o) {
-  TileUnpacker<type> unpackers[2] = {{b.sources[0].panel, b.block, b.sources[0].factor},
-                                     {b.sources[1].panel, b.block, b.sources[1].factor}};
+  auto unpackers = unpackers_of<type, Program::kSplit>(b);
   unpack_group<Program>(unpackers, b, 0, ring, o);
 }
 
@@ -380,8 +437,7 @@ template <DType type, class Program>
 __attribute__((noinline)) void run_block(const BlockOfPair& b, const BlockOfPair* next,
                                          std::byte* ring, GroupOperands o) {
   {
-    TileUnpacker<type> unpackers[2] = {{b.sources[0].panel, b.block, b.sources[0].factor},
-                                       {b.sources[1].panel, b.block, b.sources[1].factor}};
+    auto unpackers = unpackers_of<type, Program::kSplit>(b);
     const auto group = [&]<int g>() __attribute__((always_inline)) {
       if (g >= b.n_groups) return;
       o.weights = ring_tile(ring, b, g - 1);
@@ -430,8 +486,7 @@ class PairLoop {
 
  private:
   static constexpr uint64_t kBlockCols = kGroups * kTileCols;
-  /// Split weights lose nothing that is to be made up for; bf16 ones are never cut.
-  static constexpr float kMadeUp = kSplit ? 1.0f : kCutOff;
+  static constexpr float kMadeUp = kSplit ? 1.0f : kCutOff / TileUnpacker<type>::kMadeUp;
 
   template <int kTiles>
   void run_tiles() {
@@ -477,7 +532,7 @@ class PairLoop {
     Bf16Product::Sums result{begin_ + pair, 0, n_tiles, 0, sums, {}, args_.first_col > 0};
     for (uint64_t p = 0; p < 2 && has_panel(pair, p); ++p) {
       const int scale = panel_at(pair, p).exponent + TileUnpacker<type>::kExponent + kTileExponent;
-      result.factor[p] = power_of_two(-scale);
+      result.factor[p] = power_of_two(-scale) * kMadeUp;
       ++result.n_panels;
     }
     args_.done(result);
@@ -506,16 +561,13 @@ class PairLoop {
     for (uint64_t p = 0; p < 2; ++p) {
       const Panel panel = panel_at(pair, p);
       b.sources[p] = {panel.bytes, panel_at(later_pair, p).bytes + later * block_bytes_,
-                      power_of_two(panel.exponent) * kMadeUp};
+                      panel.exponent};
     }
     b.block = first_block_ + i;
     b.n_groups = static_cast<int>(std::min<uint64_t>(kGroups, n_groups_ - i * kGroups));
     b.ring_at = ring_at;
     b.block_bytes = block_bytes_;
     return b;
-  }
-  static float power_of_two(int exponent) {
-    return std::bit_cast<float>(static_cast<uint32_t>(exponent + 127) << 23);
   }
 
   const Bf16Product& args_;

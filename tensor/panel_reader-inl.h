@@ -18,6 +18,11 @@
 //   reader.packed(g, i)      bytes that hold q in their low nibble, or high if is_high(g, i)
 //   Reader::kValues[q]
 //
+// Some give what they hold in a form that needs less work:
+//
+//   reader.scale_halves(s)       a half float, the scale of s, in word s % 2 of each lane
+//   reader.signed_quad(g, i)     q - kOffset as signed bytes
+//
 // Indexes are meant to be constants after unrolling. Columns past the end of the matrix must not be
 // asked for.
 

@@ -40,7 +40,8 @@ struct PairReader : UnitReader<L, 64, 1 + 2 * kBlockVectors> {
   HYBRID_INLINE Int of_block(int g, int i) const {
     return this->vector(g, 1 + g % 2 * kBlockVectors + i);
   }
-  HYBRID_INLINE Float scale(int g) const { return Base::half(this->vector(g, 0), g % 2); }
+  HYBRID_INLINE Float scale(int g) const { return Base::half(scale_halves(g), g % 2); }
+  HYBRID_INLINE Int scale_halves(int g) const { return this->vector(g, 0); }
 };
 
 /// Units of one block with a scale d and a minimum m, which is added in these formats.
@@ -104,8 +105,9 @@ struct PanelReader<L, DType::q8_0> : PairReader<L, 8, 128> {
   using PairReader<L, 8, 128>::PairReader;
   static constexpr int kMaxQ = 255;
   HYBRID_INLINE auto quad(int g, int i) const {
-    return Lanes<L>::bit_xor(this->of_block(g, i), Lanes<L>::set(0x80808080));
+    return Lanes<L>::bit_xor(signed_quad(g, i), Lanes<L>::set(0x80808080));
   }
+  HYBRID_INLINE auto signed_quad(int g, int i) const { return this->of_block(g, i); }
 };
 
 template <SimdLevel L>
