@@ -120,15 +120,41 @@ TEST_CASE("a value that is not finite shows in the scale, others stay") {
 
 TEST_CASE("every level rounds activations to the same bits") {
   const std::vector<float> x = random_floats(1024, 3);
-  std::vector<ActivationBlock> scalar(4), other(4);
+  std::vector<ActivationBlock> scalar(8), other(8);
   test::LevelScope scope;
   scope.set(SimdLevel::scalar);
-  quantize_row(x.data(), 1024, scalar.data());
+  quantize_row(x.data(), 1024, scalar.data(), scalar.data() + 4);
   for (const SimdLevel level : {SimdLevel::avx2, SimdLevel::avx512_vnni, SimdLevel::amx}) {
     if (!scope.set(level)) continue;
-    quantize_row(x.data(), 1024, other.data());
-    CHECK(std::memcmp(scalar.data(), other.data(), sizeof(ActivationBlock) * 4) == 0);
+    quantize_row(x.data(), 1024, other.data(), other.data() + 4);
+    CHECK(std::memcmp(scalar.data(), other.data(), sizeof(ActivationBlock) * 8) == 0);
   }
+}
+
+TEST_CASE("the rest of a rounding: within 1/512 of the scale, whose 256th part is its own") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
+  std::vector<float> x = random_floats(256, 4);
+  for (int i = 32; i < 64; ++i) x[i] = 0;
+  for (int i = 64; i < 96; ++i) x[i] *= 2e-38f;  // 1 / scale would overflow
+  x[96] = 127, x[97] = 0.5f;                     // a whole half: 128 is cut to 127
+  for (int i = 98; i < 128; ++i) x[i] = 0;
+  ActivationBlock block, rest;
+  quantize_row(x.data(), 256, &block, &rest);
+  for (int g = 0; g < 8; ++g) {
+    CAPTURE(g);
+    const double scale = block.scale[g];
+    CHECK(rest.scale[g] == block.scale[g] / 256);
+    double sum = 0;
+    for (int i = 32 * g; i < 32 * g + 32; ++i) {
+      const double value = scale * block.q[i] + scale / 256 * rest.q[i];
+      sum += value;
+      CHECK(int{rest.q[i]} >= -127);
+      if (g != 2) CHECK(std::abs(value - x[i]) <= scale / (i == 97 ? 255 : 500));
+    }
+    CHECK(std::abs(rest.sum32[g] - sum) <= 1e-5 * scale * 127);
+    CHECK(std::abs(rest.sum16[2 * g] + rest.sum16[2 * g + 1] - sum) <= 1e-5 * scale * 127);
+  }
+  CHECK(block.scale[2] == 0.0f);
 }
 
 TEST_CASE("integer kernels of every type: exact integers, float rounding alone") {
