@@ -8,11 +8,11 @@
 // of rounded. Cutting off shrinks a weight by 0.25 % on average, which the scale makes up for; what
 // is left is 5 % more than rounding would leave, for one instruction of five.
 //
-// The matrix unit shares two ports with the vector units: of their slots a product takes about 6
-// (in the 16 cycles that it lasts), loading a tile 16, unpacking a tile of weights 95. What counts
-// is how many products share an unpacked tile, then how few loads they need, above all of tokens,
-// whose tiles come from the L2 cache. Three tiles of tokens meet two panels at a time: six sums,
-// which leave one register each for tokens and weights, and seven loads for six products.
+// A product lasts 16 cycles; while some are in flight, vector instructions run one in a cycle
+// instead of two (docs/kernels.md), and unpacking a tile of weights takes 89. What counts is how
+// many products share an unpacked tile, then how few loads they need, above all of tokens, whose
+// tiles come from the L2 cache. Three tiles of tokens meet two panels at a time: six sums, which
+// leave one register each for tokens and weights, and seven loads for six products.
 //
 // While one group of columns is multiplied, the next one is unpacked; the instructions alternate.
 // Both lie in the L1 cache, and so little of it is taken that the tokens' tiles hurry through the
