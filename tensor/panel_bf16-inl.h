@@ -69,9 +69,8 @@ HYBRID_INLINE __m512h cut_off_part(__m512h x) {
   return _mm512_sub_ph(x, reinterpret_cast<__m512h>(kept));
 }
 
-/// Unpacked weights lie in a ring: a page for each panel, and as many for the second parts of split
-/// weights. Tokens' tiles begin on a page as well, so that a tile that is written never lies at the
-/// same place of its page as one that is read at the time.
+/// Unpacked weights lie in a ring of the last groups: a page for each panel, and as many for the
+/// second parts of split weights.
 constexpr int kRingGroups = 4;
 constexpr uint64_t kPanelDistance = kRingGroups * kTileBytes;
 constexpr uint64_t kSplitDistance = 2 * kPanelDistance;
@@ -485,7 +484,6 @@ class PairLoop {
   }
 
  private:
-  static constexpr uint64_t kBlockCols = kGroups * kTileCols;
   static constexpr float kMadeUp = kSplit ? 1.0f : kCutOff / TileUnpacker<type>::kMadeUp;
 
   template <int kTiles>
@@ -504,18 +502,15 @@ class PairLoop {
     constexpr auto kAll = std::make_integer_sequence<int, Program::kSums>{};
     alignas(64) float sums[Program::kSums * 256];
     const uint64_t tile_stride = n_tile_groups(args_.first.n_cols) * kTileBytes;
-    BlockOfPair block = block_at(0, 0, 0);
+    BlockOfPair block = block_at(0, 0);
     unpack_first_group<type, EmptyProgram<kSplit>>(block, ring_, {});
     for (uint64_t pair = 0; pair < n_pairs_; ++pair) {
       GroupOperands o{nullptr, args_.tiles + first_block_ * kGroups * kTileBytes, tile_stride,
                       args_.rest == nullptr ? 0 : args_.rest - args_.tiles};
       zero_sums(kAll);
-      for (uint64_t i = 0; i < n_blocks_; ++i) {
-        const uint64_t next_pair = i + 1 < n_blocks_ ? pair : pair + 1;
-        const uint64_t next_i = i + 1 < n_blocks_ ? i + 1 : 0;
-        if (next_pair < n_pairs_) {
-          const BlockOfPair next =
-              block_at(next_pair, next_i, (block.ring_at + block.n_groups) % kRingGroups);
+      for (uint64_t i = pair * n_blocks_; i < (pair + 1) * n_blocks_; ++i) {
+        if (i + 1 < n_pairs_ * n_blocks_) {
+          const BlockOfPair next = block_at(i + 1, (block.ring_at + block.n_groups) % kRingGroups);
           run_block<type, Program>(block, &next, ring_, o);
           block = next;
         } else {
@@ -553,18 +548,19 @@ class PairLoop {
     return {m.data + at * panel_bytes_, m.exponents[at]};
   }
 
-  BlockOfPair block_at(uint64_t pair, uint64_t i, int ring_at) const {
-    const bool last = i + 1 == n_blocks_;
-    const uint64_t later_pair = last ? std::min(pair + 1, n_pairs_ - 1) : pair;
-    const uint64_t later = first_block_ + (last ? 0 : i + 1);
+  /// Block i of all blocks of all pairs.
+  BlockOfPair block_at(uint64_t i, int ring_at) const {
+    const uint64_t later = std::min(i + 1, n_pairs_ * n_blocks_ - 1);
     BlockOfPair b;
     for (uint64_t p = 0; p < 2; ++p) {
-      const Panel panel = panel_at(pair, p);
-      b.sources[p] = {panel.bytes, panel_at(later_pair, p).bytes + later * block_bytes_,
-                      panel.exponent};
+      const Panel panel = panel_at(i / n_blocks_, p);
+      const std::byte* ahead =
+          panel_at(later / n_blocks_, p).bytes + (first_block_ + later % n_blocks_) * block_bytes_;
+      b.sources[p] = {panel.bytes, ahead, panel.exponent};
     }
-    b.block = first_block_ + i;
-    b.n_groups = static_cast<int>(std::min<uint64_t>(kGroups, n_groups_ - i * kGroups));
+    const uint64_t in_pair = i % n_blocks_;
+    b.block = first_block_ + in_pair;
+    b.n_groups = static_cast<int>(std::min<uint64_t>(kGroups, n_groups_ - in_pair * kGroups));
     b.ring_at = ring_at;
     b.block_bytes = block_bytes_;
     return b;

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "tensor/bf16_tiles.h"
 #include "tensor/simd_level.h"
 
 namespace hybrid {
@@ -55,10 +56,8 @@ void pack_columns_as_lanes(const float* rows, uint64_t row_stride, uint64_t n_k,
 // For operands of many products: at amx, what panel_matmul would make of them each time, made once
 // and in place; at other levels nothing. Where they lie there must be room for whole groups of k.
 
-inline constexpr uint64_t kPreparedCols = 32;
-inline constexpr uint64_t prepared_cols(uint64_t n_k) {
-  return (n_k + kPreparedCols - 1) / kPreparedCols * kPreparedCols;
-}
+inline constexpr uint64_t kPreparedCols = kTileCols;
+inline uint64_t prepared_cols(uint64_t n_k) { return n_tile_groups(n_k) * kTileCols; }
 
 /// Panels of n_k, a multiple of prepared_cols() apart: products may take n_k from 0, or fewer from
 /// a multiple of kPreparedCols on. All on cache lines.

@@ -42,6 +42,13 @@ void make_b_group(const float* b, uint64_t n_k, std::byte* to) {
   }
 }
 
+/// All k of one panel.
+void make_b_panel(const float* panel, uint64_t n_k, std::byte* to) {
+  for (uint64_t k = 0; k < n_k; k += kTileCols, to += kGroupBytes) {
+    make_b_group(panel + k * kPanelLanes, n_k - k, to);
+  }
+}
+
 /// The 32 k of one token, as a row of both parts' tiles.
 void make_a_row(const float* a, uint64_t n_k, std::byte* to) {
   const auto n = static_cast<uint32_t>(std::min<uint64_t>(n_k, 32));
@@ -158,10 +165,7 @@ void panel_matmul_tiles(const PanelArgs& args, std::byte* a, std::byte* b) {
       b_tiles = prepared(args.b, args.b_stride).from(panel);
     } else {
       for (uint64_t p = 0; p < n_block_panels; ++p) {
-        for (uint64_t g = 0; g < n_groups; ++g) {
-          const float* from = args.b + (panel + p) * args.b_stride + g * kTileCols * kPanelLanes;
-          make_b_group(from, args.n_k - g * kTileCols, b + p * n_bytes + g * kGroupBytes);
-        }
+        make_b_panel(args.b + (panel + p) * args.b_stride, args.n_k, b + p * n_bytes);
       }
     }
     for (uint64_t tile = 0; tile < n_tiles; tile += kTilesOfBlock) {

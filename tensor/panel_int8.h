@@ -11,7 +11,8 @@ namespace hybrid {
 /// Rows that a kernel takes at most: their sums and one block of their columns fit the L1 cache.
 inline constexpr uint64_t kInt8Rows = 64;
 
-/// rows[t * n_parts + part]: n_activation_blocks(n_cols) blocks; a token is the sum of its parts.
+/// rows[t * n_parts + part]: n_activation_blocks(n_cols) blocks; of two parts the second is the
+/// rest of the first (ActivationBlock).
 /// y[t * y_stride + r] for the matrix rows r of panels [begin, end); rows past n_rows are skipped.
 struct Int8Product {
   PanelMatrix weight;
