@@ -144,9 +144,9 @@ class Runner {
   }
   static uint64_t n_tiles(const FfnJob& job) { return n_token_tiles(job.n_slots); }
 
-  /// All jobs' output rows as one range of units; body(JobRows) for pieces of it. A single token is
-  /// split evenly, as every row costs the same; for more, pieces of about `grain` units go to
-  /// whoever is free.
+  /// All jobs' output rows as one range of units; body(JobRows) for pieces of it. With a single
+  /// token each thread goes along memory; with more, pieces of about `grain` units go to whoever is
+  /// free.
   template <class Body>
   void share_out(uint64_t n_rows, uint64_t grain, const Body& body) {
     const uint64_t per_job = n_units(n_rows), n = per_job * args_.jobs.size();
@@ -161,7 +161,7 @@ class Runner {
       }
     };
     if (n_tokens_ == 1) {
-      workers_.parallel_ranges(n, 1, [&](uint64_t begin, uint64_t end, int) { piece(begin, end); });
+      workers_.parallel_shares(n, 1, piece);
     } else {
       workers_.parallel_for(n, grain, piece);
     }

@@ -13,6 +13,7 @@
 #include "numa/backoff.h"
 #include "numa/cgroup.h"
 #include "numa/cpu_set.h"
+#include "numa/split_range.h"
 #include "numa/team.h"
 
 namespace hybrid {
@@ -99,6 +100,44 @@ class RegionScope {
   std::atomic<bool>* is_busy_;
 };
 
+/// The pieces of one member's share that nobody has taken: the member takes from the front, others
+/// from the end.
+class alignas(128) Share {
+ public:
+  void set(const IndexRange& pieces) {
+    left_.store(pieces.begin << 32 | pieces.end, std::memory_order_relaxed);
+  }
+  /// Long pieces while much is left.
+  IndexRange take_front() {
+    return take([](IndexRange left) {
+      return IndexRange{left.begin, left.begin + (left.end - left.begin + 3) / 4};
+    });
+  }
+  IndexRange take_last() {
+    return take([](IndexRange left) { return IndexRange{left.end - 1, left.end}; });
+  }
+
+ private:
+  /// Order between the threads comes with the end of the region: only the pieces are shared out
+  /// here.
+  template <class Choose>
+  IndexRange take(const Choose& choose) {
+    uint64_t word = left_.load(std::memory_order_relaxed);
+    for (;;) {
+      const IndexRange left{word >> 32, word & 0xffffffff};
+      if (left.is_empty()) return {};
+      const IndexRange taken = choose(left);
+      const uint64_t begin = taken.begin == left.begin ? taken.end : left.begin;
+      const uint64_t end = taken.begin == left.begin ? left.end : taken.begin;
+      if (left_.compare_exchange_weak(word, begin << 32 | end, std::memory_order_relaxed)) {
+        return taken;
+      }
+    }
+  }
+
+  std::atomic<uint64_t> left_{0};
+};
+
 }  // namespace
 
 struct Workers::Impl {
@@ -113,7 +152,8 @@ struct Workers::Impl {
 
   int n_threads;
   std::string pin_text = "not pinned: one thread";
-  std::shared_ptr<Team> team;  // null for one thread
+  std::shared_ptr<Team> team;       // null for one thread
+  std::unique_ptr<Share[]> shares;  // [n_threads], of parallel_shares
   std::atomic<bool> is_busy{false};
   std::optional<ThreadAllowance> allowance;  // these two from the first region on
   std::optional<tbb::task_arena> arena;
@@ -125,6 +165,7 @@ Workers::Impl::Impl(int n_threads, const AllowedCpus& cpus) : n_threads(n_thread
   const int n_cpus = within_quota(cpus.n_cpus(), cpu_quota(kCgroupMount, own_cgroup()));
   team =
       std::make_shared<Team>(std::move(plan.cpus), n_threads > n_cpus ? kWaitShared : kWaitOwnCpu);
+  shares = std::make_unique<Share[]>(static_cast<size_t>(n_threads));
 }
 
 void Workers::Impl::form() {
@@ -181,6 +222,33 @@ void Workers::parallel_for(uint64_t n, uint64_t grain,
 void Workers::parallel_ranges(uint64_t n, uint64_t multiple, RangeBody body) {
   impl_->run(impl_->n_threads, Team::StandIn::yes,
              [=](TeamMember& member) { member.ranges(n, multiple, body); });
+}
+
+void Workers::parallel_shares(uint64_t n, uint64_t grain,
+                              FunctionRef<void(uint64_t begin, uint64_t end)> body) {
+  HYBRID_CHECK(grain >= 1);
+  const uint64_t n_pieces = n / grain + (n % grain != 0 ? 1 : 0);
+  HYBRID_CHECK(n_pieces <= UINT32_MAX);
+  if (impl_->n_threads == 1 || n_pieces <= 1) {
+    const RegionScope scope = impl_->enter();
+    if (n > 0) body(0, n);
+    return;
+  }
+  const auto n_shares = static_cast<uint64_t>(impl_->n_threads);
+  Share* shares = impl_->shares.get();
+  for (uint64_t i = 0; i < n_shares; ++i) shares[i].set(split_range(n_pieces, 1, i, n_shares));
+  const auto call = [&](IndexRange pieces) {
+    body(pieces.begin * grain, std::min(n, pieces.end * grain));
+  };
+  impl_->run(impl_->n_threads, Team::StandIn::yes, [&](TeamMember& member) {
+    const auto own = static_cast<uint64_t>(member.index());
+    IndexRange pieces;
+    while (!(pieces = shares[own].take_front()).is_empty()) call(pieces);
+    for (uint64_t i = 1; i < n_shares; ++i) {
+      Share& other = shares[(own + i) % n_shares];
+      while (!(pieces = other.take_last()).is_empty()) call(pieces);
+    }
+  });
 }
 
 void Workers::run(FunctionRef<void(TeamMember& member)> body) {

@@ -34,7 +34,7 @@ class Workers {
 
   int n_threads() const;
 
-  // The three calls below return when all is done. An exception that a body throws comes out then,
+  // The four calls below return when all is done. An exception that a body throws comes out then,
   // the first where there are several, and the team stays good. Throws Error when called inside a
   // body, of this team or another, and when called while another thread is in one of them.
 
@@ -50,6 +50,13 @@ class Workers {
   /// done by member i; only where that has not come, or has not begun when the caller is done with
   /// share 0, by another. multiple >= 1.
   void parallel_ranges(uint64_t n, uint64_t multiple, RangeBody body);
+
+  /// Calls body(begin, end) on disjoint ranges that cover [0, n), bounded by multiples of `grain`.
+  /// Each member goes through a share as parallel_ranges gives it, from front to end, and then
+  /// takes items, `grain` at a time, from the end of the others': for even work along memory, where
+  /// a thread may be slower for a while. grain >= 1, n / grain < 2^32.
+  void parallel_shares(uint64_t n, uint64_t grain,
+                       FunctionRef<void(uint64_t begin, uint64_t end)> body);
 
   /// Calls body(member) once on every member, all at the same time: for several phases in one
   /// region, with TeamMember::barrier() between them and TeamMember::ranges() to split each. Waits

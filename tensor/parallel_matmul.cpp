@@ -10,7 +10,8 @@ namespace hybrid {
 namespace {
 
 constexpr uint64_t kRowsPerTask = 64;
-constexpr uint64_t kPairsPerTask = 8;  // 256 rows
+constexpr uint64_t kPairsPerTask = 8;    // 256 rows
+constexpr uint64_t kPanelsPerPiece = 2;  // that the kernel for one token reads together
 
 void matmul_floats(const Weight& w, MatmulInput& in, float* y, Workers& workers) {
   const uint64_t n_rows = w.n_rows();
@@ -31,9 +32,8 @@ void matmul_bytes(const Weight& w, MatmulInput& in, float* y, Workers& workers) 
     multiply_bytes(w, in.byte_rows(), y + begin * kPanelRows, w.n_rows(), begin, end);
   };
   if (in.n_tokens() == 1) {
-    // Long runs of memory for each thread, all of the same length: nothing here is uneven.
-    workers.parallel_ranges(w.n_panels(), 1,
-                            [&](uint64_t begin, uint64_t end, int) { body(begin, end); });
+    // Long runs of memory for each thread.
+    workers.parallel_shares(w.n_panels(), kPanelsPerPiece, body);
   } else {
     workers.parallel_for(w.n_panels(), kRowsPerTask / kPanelRows, body);
   }

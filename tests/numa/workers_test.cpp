@@ -53,6 +53,39 @@ TEST_CASE("every item is visited once, whatever the threads and the grain") {
   }
 }
 
+TEST_CASE("every item of a share is visited once, in whole pieces") {
+  for (const int n_threads : {1, 2, 3, 8}) {
+    Workers workers(n_threads);
+    for (const uint64_t n : {0ull, 1ull, 7ull, 1000ull}) {
+      for (const uint64_t grain : {1ull, 3ull, 64ull, 5000ull}) {
+        std::vector<std::atomic<int>> visits(n);
+        std::atomic<int> n_odd{0};
+        workers.parallel_shares(n, grain, [&](uint64_t begin, uint64_t end) {
+          if (begin % grain != 0 || (end % grain != 0 && end != n)) ++n_odd;
+          for (uint64_t i = begin; i < end; ++i) ++visits[i];
+        });
+        for (const auto& v : visits) REQUIRE(v == 1);
+        CHECK(n_odd == 0);
+      }
+    }
+  }
+}
+
+TEST_CASE("members that are done take the rest of a slower one's share") {
+  Workers workers(2);
+  std::atomic<int> n_left{100};  // the one with the first item waits until all others are done
+  workers.parallel_shares(100, 1, [&](uint64_t begin, uint64_t end) {
+    if (begin > 0) {
+      n_left -= static_cast<int>(end - begin);
+      return;
+    }
+    n_left -= static_cast<int>(end);
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (n_left > 0 && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+  });
+  CHECK(n_left == 0);
+}
+
 TEST_CASE("each index has its own range, always the same") {
   for (const int n_threads : {1, 2, 3, 5, 8}) {
     Workers workers(n_threads);
