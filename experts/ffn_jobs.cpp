@@ -202,22 +202,32 @@ class Runner {
   }
 #endif
 
-  /// One token: as many rows of gate, and then of up, as keep reading along memory worth while.
+  /// One token, any number of rows.
   void gated_single(const JobRows& rows) {
-    constexpr uint64_t kRows = 2048;
+    constexpr uint64_t kRows = 512;
     alignas(64) float gate[kRows], up[kRows];
     const RowOps ops = row_ops();
     for (uint64_t row = rows.begin; row < rows.end; row += kRows) {
       const JobRows part{rows.job, rows.index, row, std::min(rows.end, row + kRows)};
       const uint64_t n = part.end - part.begin;
-      unit_product(rows.job.gate, in_form_, part, 0, 1, gate);
-      unit_product(rows.job.up, up_form_, part, 0, 1, up);
+      gate_and_up_products(part, gate, up);
       ops.silu_mul(gate, up, n);
       for (uint64_t i = 0; i < n; i += HiddenRows::kCols) {
         s_.hidden.store(s_.first_row[rows.index], row + i, gate + i,
                         std::min(HiddenRows::kCols, n - i));
       }
     }
+  }
+
+  void gate_and_up_products(const JobRows& rows, float* gate, float* up) {
+    const FfnJob& job = rows.job;
+    if (in_form_ == InputForm::bytes && job.gate.type() == job.up.type()) {
+      const ByteRows x{s_.blocks.data(), n_parts(args_.input.precision()), 0};
+      return multiply_bytes(job.gate, job.up, x.part(job.first_slot, 1), gate, up,
+                            rows.first_panel(), rows.end_panel());
+    }
+    unit_product(job.gate, in_form_, rows, 0, 1, gate);
+    unit_product(job.up, up_form_, rows, 0, 1, up);
   }
 
   /// One unit by way of floats, a few tokens at a time.

@@ -125,15 +125,21 @@ HYBRID_INLINE typename Lanes<L>::Int sum_of_parts(const typename Lanes<L>::Int* 
   return n_parts == 1 ? dots[0] : V::add(V::shift_left(dots[0], 8), dots[1]);
 }
 
+/// y[r] of one panel's rows r, those that the matrix has.
+template <SimdLevel L>
+HYBRID_INLINE void store_panel(const PanelMatrix& w, uint64_t panel, float* y,
+                               typename Lanes<L>::Float sums) {
+  const uint64_t row = panel * kPanelRows;
+  if (row + kPanelRows <= w.n_rows) return Lanes<L>::store_float(y + row, sums);
+  float lanes[kPanelRows];
+  Lanes<L>::store_float(lanes, sums);
+  std::copy_n(lanes, w.n_rows - row, y + row);
+}
+
 template <SimdLevel L>
 HYBRID_INLINE void store_rows(const Int8Product& args, uint64_t panel, uint64_t token,
                               typename Lanes<L>::Float sums) {
-  const uint64_t row = panel * kPanelRows;
-  float* y = args.y + token * args.y_stride + row;
-  if (row + kPanelRows <= args.weight.n_rows) return Lanes<L>::store_float(y, sums);
-  float lanes[kPanelRows];
-  Lanes<L>::store_float(lanes, sums);
-  std::copy_n(lanes, args.weight.n_rows - row, y);
+  store_panel<L>(args.weight, panel, args.y + token * args.y_stride, sums);
 }
 
 // ---- One token ----------------------------------------------------------------------------------
@@ -165,57 +171,95 @@ HYBRID_INLINE void add_group(const Reader& reader, const ActivationBlock* const 
   }
 }
 
-/// Ahead of the loads: 1.5 to 2.3 KB was best, 4.6 KB as slow as none (docs/kernels.md).
-constexpr uint64_t kPrefetchBytes = 2048;
-
-/// An eighth of a block: all at once they would wait for each other.
-HYBRID_INLINE void prefetch_share(const std::byte* p, uint64_t block_bytes, int g) {
-  const uint64_t step = block_bytes / kGroups;
-  const std::byte* begin = p + static_cast<uint64_t>(g) * step;
-  for (uint64_t i = 0; i < step; i += kVectorBytes) __builtin_prefetch(begin + i);
+/// Lines of group g of a block that begins at p: all of a block's at once would wait for each
+/// other.
+template <class Reader, int kLocality>
+HYBRID_INLINE void prefetch_lines(const std::byte* p, int g) {
+  constexpr int kLines = (Reader::kBlockBytes + 63) / 64;
+#pragma GCC unroll 16
+  for (int i = g * kLines / kGroups; i < (g + 1) * kLines / kGroups; ++i) {
+    __builtin_prefetch(p + i * 64, 0, kLocality);
+  }
 }
 
-/// kPanels panels from `first` on.
-template <SimdLevel L, DType type, int kParts, int kPanels>
-HYBRID_INLINE void one_token_panels(const Int8Product& args, uint64_t first) {
+/// Fetches what a stream will read some time after group g of the block that begins `at` bytes into
+/// the panel; past the panel's end that lies `jump` bytes further. Types of more than five bits,
+/// which wait for memory most, fetch in two steps (docs/kernels.md).
+template <class Reader>
+HYBRID_INLINE void prefetch_group(const std::byte* panel, uint64_t at, int g, uint64_t panel_size,
+                                  uint64_t jump) {
+  constexpr int kL1 = 3, kL2 = 2;  // localities that mean these caches
+  const uint64_t group_at = at + static_cast<uint64_t>(g * Reader::kBlockBytes / kGroups);
+  const auto ahead = [&](uint64_t distance) {
+    return panel + at + distance + (group_at + distance >= panel_size ? jump : 0);
+  };
+  if constexpr (Reader::kBlockBytes > 3000) {
+    prefetch_lines<Reader, kL2>(ahead(4096), g);
+    prefetch_lines<Reader, kL1>(ahead(1024), g);
+  } else {
+    prefetch_lines<Reader, kL1>(ahead(2048), g);
+  }
+}
+
+/// Panels of a matrix that a thread goes through, and where the products of its rows go.
+struct PanelStream {
+  const PanelMatrix* weight;
+  uint64_t panel;
+  float* y;
+};
+
+/// The next panel of each stream, all at the same time; the one after it is `step` further.
+template <SimdLevel L, DType type, int kParts, int kStreams>
+HYBRID_INLINE void one_token_panels(const ActivationBlock* const* rows, uint64_t panel_size,
+                                    uint64_t step, const PanelStream (&streams)[kStreams]) {
   using V = Lanes<L>;
   using Reader = PanelReader<L, type>;
-  const PanelMatrix& w = args.weight;
-  const uint64_t panel_size = w.panel_bytes();
-  const uint64_t n_blocks = n_activation_blocks(w.n_cols);
-  const uint64_t block_bytes = panel_size / n_blocks;
-  const std::byte* panels = w.data + first * panel_size;
-  typename V::Float sums[kPanels];
+  const uint64_t n_cols = streams[0].weight->n_cols, n_blocks = n_activation_blocks(n_cols);
+  const std::byte* panels[kStreams];
+  typename V::Float sums[kStreams];
 #pragma GCC unroll 2
-  for (int p = 0; p < kPanels; ++p) sums[p] = V::set_float(0);
+  for (int i = 0; i < kStreams; ++i) {
+    panels[i] = streams[i].weight->data + streams[i].panel * panel_size;
+    sums[i] = V::set_float(0);
+  }
   for (uint64_t b = 0; b < n_blocks; ++b) {
-    // Beyond the end of a panel the one after this pair follows.
-    const uint64_t at = b * block_bytes + kPrefetchBytes;
-    const std::byte* ahead = panels + at + (at < panel_size ? 0 : (kPanels - 1) * panel_size);
-    const auto n = static_cast<int>(n_groups_of(w.n_cols, b));
+    const auto n = static_cast<int>(n_groups_of(n_cols, b));
     const ActivationBlock* x[kParts];
-    for (int part = 0; part < kParts; ++part) x[part] = args.rows[part] + b;
-    const Reader readers[2] = {Reader(panels, b), Reader(panels + (kPanels - 1) * panel_size, b)};
+    for (int part = 0; part < kParts; ++part) x[part] = rows[part] + b;
+    const Reader readers[2] = {Reader(panels[0], b), Reader(panels[kStreams - 1], b)};
 #pragma GCC unroll 8
     for (int g = 0; g < kGroups; ++g) {
+      if (g >= n) break;
 #pragma GCC unroll 2
-      for (int p = 0; p < kPanels; ++p) {
-        prefetch_share(ahead + static_cast<uint64_t>(p) * panel_size, block_bytes, g);
-        if (g < n) add_group<L>(readers[p], x, g, sums[p]);
+      for (int i = 0; i < kStreams; ++i) {
+        prefetch_group<Reader>(panels[i], b * Reader::kBlockBytes, g, panel_size,
+                               (step - 1) * panel_size);
+        add_group<L>(readers[i], x, g, sums[i]);
       }
     }
   }
 #pragma GCC unroll 2
-  for (int p = 0; p < kPanels; ++p) {
-    store_rows<L>(args, first + static_cast<uint64_t>(p), 0, sums[p]);
+  for (int i = 0; i < kStreams; ++i) {
+    store_panel<L>(*streams[i].weight, streams[i].panel, streams[i].y, sums[i]);
   }
 }
 
+/// Two streams from memory: neighbouring panels of one matrix, or the same panel of two.
 template <SimdLevel L, DType type, int kParts>
 void one_token_of(const Int8Product& args, uint64_t panel_begin, uint64_t panel_end) {
+  const PanelMatrix& w = args.weight;
+  const uint64_t size = w.panel_bytes();
+  const bool two = !args.second.empty();
+  const uint64_t step = two ? 1 : 2;
   uint64_t p = panel_begin;
-  for (; p + 2 <= panel_end; p += 2) one_token_panels<L, type, kParts, 2>(args, p);
-  if (p < panel_end) one_token_panels<L, type, kParts, 1>(args, p);
+  for (; p + step <= panel_end; p += step) {
+    one_token_panels<L, type, kParts, 2>(
+        args.rows, size, step,
+        {{&w, p, args.y}, {two ? &args.second : &w, p + step - 1, two ? args.y_second : args.y}});
+  }
+  if (p < panel_end) {
+    one_token_panels<L, type, kParts, 1>(args.rows, size, 1, {{&w, p, args.y}});
+  }
 }
 
 template <SimdLevel L, DType type>

@@ -14,6 +14,8 @@ inline constexpr uint64_t kInt8Rows = 64;
 /// rows[t * n_parts + part]: n_activation_blocks(n_cols) blocks; of two parts the second is the
 /// rest of the first (ActivationBlock).
 /// y[t * y_stride + r] for the matrix rows r of panels [begin, end); rows past n_rows are skipped.
+/// For one token there may be a second matrix, of the same type and shape, which is read side by
+/// side with the first: y_second[r].
 struct Int8Product {
   PanelMatrix weight;
   const ActivationBlock* const* rows = nullptr;
@@ -21,6 +23,8 @@ struct Int8Product {
   uint64_t n_tokens = 0;  // n_tokens * n_parts at most kInt8Rows
   float* y = nullptr;
   uint64_t y_stride = 0;
+  PanelMatrix second = {};
+  float* y_second = nullptr;
 };
 
 using Int8ProductFn = void (*)(const Int8Product& args, uint64_t panel_begin, uint64_t panel_end);

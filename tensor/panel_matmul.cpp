@@ -80,6 +80,19 @@ void multiply_bytes(const Weight& w, const ByteRows& x, float* y, uint64_t y_str
   });
 }
 
+void multiply_bytes(const Weight& first, const Weight& second, const ByteRows& x, float* y_first,
+                    float* y_second, uint64_t begin, uint64_t end) {
+  HYBRID_CHECK(x.n_tokens == 1 && first.type() == second.type() &&
+               first.n_cols() == second.n_cols() && first.n_rows() == second.n_rows());
+  const Int8ProductFn kernel = int8_kernels(first.type()).one_token;
+  const uint64_t step = first.packed() ? end - begin : 1;
+  for (uint64_t p = begin; p < end; p += step) {
+    const uint64_t next = std::min(end, p + step), at = (p - begin) * kPanelRows;
+    const PanelMatrix a = panels_of(first, p, next, 0), b = panels_of(second, p, next, 1);
+    kernel({a, x.rows, x.n_parts, 1, y_first + at, 0, b, y_second + at}, 0, next - p);
+  }
+}
+
 void multiply_floats(const Weight& w, const float* x, uint64_t n_tokens, float* y,
                      uint64_t y_stride, uint64_t begin, uint64_t end) {
   for_panels(w, begin, end, [&](const PanelMatrix& panels, uint64_t first) {

@@ -40,6 +40,10 @@ struct TileRows {
 void multiply_bytes(const Weight& w, const ByteRows& x, float* y, uint64_t y_stride, uint64_t begin,
                     uint64_t end);
 
+/// Two quantised weights of the same type and shape with one token, read side by side.
+void multiply_bytes(const Weight& first, const Weight& second, const ByteRows& x, float* y_first,
+                    float* y_second, uint64_t begin, uint64_t end);
+
 /// F16 and BF16; x: n_tokens rows of n_cols floats without gaps.
 void multiply_floats(const Weight& w, const float* x, uint64_t n_tokens, float* y,
                      uint64_t y_stride, uint64_t begin, uint64_t end);

@@ -10,6 +10,7 @@
 //
 //   PanelReader<L, type> reader(panel, block);      a block is 256 columns of the panel
 //   reader.quad(g, i)        columns 32 g + 4 i .. + 3 of the block: byte b of lane r is q of row r
+//   Reader::kBlockBytes      bytes of a block of 16 rows
 //   reader.scale(s), minimum_of<L>(reader, s)       for columns kScaleCols * s .. of the block
 //
 // Types of 4 bits also give quads as they are stored, and the values of their nibbles without
@@ -52,6 +53,7 @@ struct UnitReader {
   using V = Lanes<L>;
   using Int = typename V::Int;
   using Float = typename V::Float;
+  static constexpr int kBlockBytes = kUnitVectors * 64 * kBlockCols / kUnitCols;
 
   HYBRID_INLINE explicit UnitReader(const std::byte* panel, uint64_t block)
       : base(panel + block * kBlockCols / kUnitCols * kUnitVectors * kVectorBytes) {}

@@ -142,6 +142,7 @@ struct TwoBlockReader {
   using Int = typename V::Int;
   using Float = typename V::Float;
   using Unit = UnitReader<L, 512, 1 + 2 * kBlockVectors>;
+  static constexpr int kBlockBytes = Unit::kBlockBytes;
 
   HYBRID_INLINE explicit TwoBlockReader(const std::byte* panel, uint64_t block)
       : base(panel + block / 2 * (1 + 2 * kBlockVectors) * kVectorBytes) {
