@@ -431,10 +431,13 @@ HYBRID_INLINE void unpack_first_group(const BlockOfPair& b, std::byte* ring,
 }
 
 /// Multiplies the groups of a block. Its first group is unpacked already, each of the others while
-/// the one before it is multiplied, and the first one of `next`, if any, at the end.
+/// the one before it is multiplied, and the first one of `next`, if any, at the end. Tokens as in
+/// GroupOperands, one by one so that they stay in registers.
 template <DType type, class Program>
 __attribute__((noinline)) void run_block(const BlockOfPair& b, const BlockOfPair* next,
-                                         std::byte* ring, GroupOperands o) {
+                                         std::byte* ring, const std::byte* tokens,
+                                         uint64_t tile_stride, int64_t rest) {
+  GroupOperands o{nullptr, tokens, tile_stride, rest};
   {
     auto unpackers = unpackers_of<type, Program::kSplit>(b);
     const auto group = [&]<int g>() __attribute__((always_inline)) {
@@ -486,6 +489,13 @@ class PairLoop {
  private:
   static constexpr float kMadeUp = kSplit ? 1.0f : kCutOff / TileUnpacker<type>::kMadeUp;
 
+  struct Place {
+    uint64_t pair = 0, block = 0;
+  };
+  Place after(Place at) const {
+    return at.block + 1 < n_blocks_ ? Place{at.pair, at.block + 1} : Place{at.pair + 1, 0};
+  }
+
   template <int kTiles>
   void run_tiles() {
     if constexpr (kSplit) {
@@ -502,24 +512,30 @@ class PairLoop {
     constexpr auto kAll = std::make_integer_sequence<int, Program::kSums>{};
     alignas(64) float sums[Program::kSums * 256];
     const uint64_t tile_stride = n_tile_groups(args_.first.n_cols) * kTileBytes;
-    BlockOfPair block = block_at(0, 0);
-    unpack_first_group<type, EmptyProgram<kSplit>>(block, ring_, {});
-    for (uint64_t pair = 0; pair < n_pairs_; ++pair) {
-      GroupOperands o{nullptr, args_.tiles + first_block_ * kGroups * kTileBytes, tile_stride,
-                      args_.rest == nullptr ? 0 : args_.rest - args_.tiles};
-      zero_sums(kAll);
-      for (uint64_t i = pair * n_blocks_; i < (pair + 1) * n_blocks_; ++i) {
-        if (i + 1 < n_pairs_ * n_blocks_) {
-          const BlockOfPair next = block_at(i + 1, (block.ring_at + block.n_groups) % kRingGroups);
-          run_block<type, Program>(block, &next, ring_, o);
-          block = next;
-        } else {
-          run_block<type, Program>(block, nullptr, ring_, o);
-        }
-        o.tokens += kGroups * kTileBytes;
+    const int64_t rest = args_.rest == nullptr ? 0 : args_.rest - args_.tiles;
+    // Two in turn: a copy would read words together that were just written one by one, and wait
+    // until all stores before them are done.
+    BlockOfPair blocks[2];
+    BlockOfPair *block = &blocks[0], *next_block = &blocks[1];
+    Place at;
+    set_block(*block, at, 0);
+    unpack_first_group<type, EmptyProgram<kSplit>>(*block, ring_, {});
+    while (at.pair < n_pairs_) {
+      const Place next = after(at);
+      if (at.block == 0) zero_sums(kAll);
+      const std::byte* tokens = args_.tiles + block->block * kGroups * kTileBytes;
+      if (next.pair < n_pairs_) {
+        set_block(*next_block, next, (block->ring_at + block->n_groups) % kRingGroups);
+        run_block<type, Program>(*block, next_block, ring_, tokens, tile_stride, rest);
+        std::swap(block, next_block);
+      } else {
+        run_block<type, Program>(*block, nullptr, ring_, tokens, tile_stride, rest);
       }
-      store_sums(sums, kAll);
-      finish(pair, Program::kTiles, sums);
+      if (next.block == 0) {
+        store_sums(sums, kAll);
+        finish(at.pair, Program::kTiles, sums);
+      }
+      at = next;
     }
   }
 
@@ -548,22 +564,21 @@ class PairLoop {
     return {m.data + at * panel_bytes_, m.exponents[at]};
   }
 
-  /// Block i of all blocks of all pairs.
-  BlockOfPair block_at(uint64_t i, int ring_at) const {
-    const uint64_t later = std::min(i + 1, n_pairs_ * n_blocks_ - 1);
-    BlockOfPair b;
+  void set_block(BlockOfPair& b, const Place& at, int ring_at) const {
+    Place later = after(at);
+    if (later.pair == n_pairs_) later = at;
     for (uint64_t p = 0; p < 2; ++p) {
-      const Panel panel = panel_at(i / n_blocks_, p);
+      const Panel panel = panel_at(at.pair, p);
       const std::byte* ahead =
-          panel_at(later / n_blocks_, p).bytes + (first_block_ + later % n_blocks_) * block_bytes_;
-      b.sources[p] = {panel.bytes, ahead, panel.exponent};
+          panel_at(later.pair, p).bytes + (first_block_ + later.block) * block_bytes_;
+      b.sources[p].panel = panel.bytes;
+      b.sources[p].ahead = ahead;
+      b.sources[p].exponent = panel.exponent;
     }
-    const uint64_t in_pair = i % n_blocks_;
-    b.block = first_block_ + in_pair;
-    b.n_groups = static_cast<int>(std::min<uint64_t>(kGroups, n_groups_ - in_pair * kGroups));
+    b.block = first_block_ + at.block;
+    b.n_groups = static_cast<int>(std::min<uint64_t>(kGroups, n_groups_ - at.block * kGroups));
     b.ring_at = ring_at;
     b.block_bytes = block_bytes_;
-    return b;
   }
 
   const Bf16Product& args_;
