@@ -302,27 +302,32 @@ struct GroupProgram {
     int n = 0;
     constexpr void add(TileStep step) { at[n++] = step; }
   };
-  /// Each tile of tokens is loaded once, and meets the weights forwards and backwards in turn: the
-  /// last tile of weights need not be loaded again.
+  /// From one product to the next either the tokens or the weights stay: every other tile of tokens
+  /// goes the way of the one before it back.
   static constexpr Steps make() {
+    constexpr int kFirst[] = {0, 1}, kBoth[] = {2, 3, 0, 1}, kRest[] = {1, 0};  // tiles of weights
     Steps steps;
-    bool forwards = true;
     int loaded = -1;
-    for (int x = 0; x < kTiles * kParts; ++x, forwards = !forwards) {
-      const int tile = x / kParts, part = x % kParts;
-      const int n_weights = kSplit && part == 0 ? 4 : 2;
-      steps.add({TileStep::load_tokens, tile, part});
-      for (int i = 0; i < n_weights; ++i) {
-        const int w = forwards ? i : n_weights - 1 - i;
-        if (w != loaded) steps.add({TileStep::load_weights, w % 2, w / 2});
-        loaded = w;
-        steps.add({TileStep::multiply, w % 2 * kTiles + tile, 0});
+    for (int tile = 0; tile < kTiles; ++tile) {
+      const bool back = tile % 2 == 1;
+      for (int x = 0; x < kParts; ++x) {
+        const int part = back ? kParts - 1 - x : x;
+        const int n_weights = part == 0 && kSplit ? 4 : 2;
+        const int* weights = part == 1 ? kRest : kSplit ? kBoth : kFirst;
+        steps.add({TileStep::load_tokens, tile, part});
+        for (int i = 0; i < n_weights; ++i) {
+          const int w = weights[back ? n_weights - 1 - i : i];
+          if (w != loaded) steps.add({TileStep::load_weights, w % 2, w / 2});
+          loaded = w;
+          steps.add({TileStep::multiply, w % 2 * kTiles + tile, 0});
+        }
       }
     }
     return steps;
   }
   static constexpr Steps kSteps = make();
   static constexpr int kLength = kSteps.n;
+  static_assert(kLength == 2 * kTiles * (kSplit ? 3 : kParts) * 2 + 1, "a load for each product");
 
   template <int kStep>
   HYBRID_INLINE static void run(const GroupOperands& o) {
