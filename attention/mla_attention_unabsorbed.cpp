@@ -14,7 +14,7 @@ namespace {
 constexpr uint32_t kQueries = 64;
 
 /// The same where a query sees only a part of the keys: 64 would compute 32 keys too many for each
-/// query, 16 compute 8. The matrix unit computes them in less time than rewriting the keys takes.
+/// query, 16 compute 8. To the matrix unit larger products are worth as much as fewer keys.
 uint32_t queries_at_diagonal() { return simd_level() == SimdLevel::amx ? kQueries : 16; }
 
 /// Positions whose scores are computed before their values are summed: 64 KiB of scores.

@@ -105,9 +105,9 @@ void multiply(Tiles a, Tiles b, uint64_t n_groups, float (*sums)[256]) {
     if constexpr (kTiles == 2 && kPanels == 2) tile_multiply<3, 5, 7>();
   };
   for (uint64_t g = 0; g < n_groups; ++g, a.at += kGroupBytes, b.at += kGroupBytes) {
-    load_a(0), load_b(0), add();
+    load_b(0), load_a(1), add();
+    load_a(0), add();
     load_b(1), add();
-    load_a(1), load_b(0), add();
   }
   tile_store<0>(sums[0]);
   if constexpr (kTiles == 2) tile_store<1>(sums[1]);
