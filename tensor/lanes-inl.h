@@ -119,6 +119,10 @@ struct Lanes<SimdLevel::avx2> {
   HYBRID_LANES_INLINE Float multiply_add(Float x, Float y, Float z) {
     return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
   }
+  /// x * y - z
+  HYBRID_LANES_INLINE Float multiply_subtract(Float x, Float y, Float z) {
+    return {_mm256_fmsub_ps(x.a, y.a, z.a), _mm256_fmsub_ps(x.b, y.b, z.b)};
+  }
   /// z - x * y
   HYBRID_LANES_INLINE Float subtract_product(Float z, Float x, Float y) {
     return {_mm256_fnmadd_ps(x.a, y.a, z.a), _mm256_fnmadd_ps(x.b, y.b, z.b)};
@@ -181,6 +185,9 @@ struct Lanes<SimdLevel::avx512_vnni> {
   HYBRID_LANES_INLINE Float add_float(Float x, Float y) { return _mm512_add_ps(x, y); }
   HYBRID_LANES_INLINE Float multiply_add(Float x, Float y, Float z) {
     return _mm512_fmadd_ps(x, y, z);
+  }
+  HYBRID_LANES_INLINE Float multiply_subtract(Float x, Float y, Float z) {
+    return _mm512_fmsub_ps(x, y, z);
   }
   HYBRID_LANES_INLINE Float subtract_product(Float z, Float x, Float y) {
     return _mm512_fnmadd_ps(x, y, z);

@@ -302,7 +302,7 @@ __attribute__((noinline)) void unpack_block(const std::byte* panel, uint64_t blo
   }
 }
 
-/// kPanels panels times kRows rows of activations: sums that stay in registers over a block.
+/// kPanels panels times up to kRows rows of activations: sums that stay in registers over a block.
 template <SimdLevel L>
 struct Int8Tile;
 template <>
@@ -311,43 +311,49 @@ struct Int8Tile<SimdLevel::avx2> {
 };
 template <>
 struct Int8Tile<SimdLevel::avx512_vnni> {
-  static constexpr int kPanels = 2, kRows = 4;
+  static constexpr int kPanels = 2, kRows = 6;
 };
 
-/// dots[p][t] = sums over kQuadCount quads from `quad` on with row t.
+/// dots[p][t] = first + sums over kQuadCount quads from `quad` on with row t.
 template <SimdLevel L, int kMaxQ, int kQuadCount, int kPanels, int kRows>
 HYBRID_INLINE void tile_dots(const UnpackedBlock* w, const ActivationBlock* const* x, int quad,
-                             typename Lanes<L>::Int (&dots)[kPanels][kRows]) {
+                             uint32_t first, typename Lanes<L>::Int (&dots)[kPanels][kRows]) {
   using V = Lanes<L>;
+#pragma GCC unroll 2
+  for (int p = 0; p < kPanels; ++p) {
+#pragma GCC unroll 6
+    for (int t = 0; t < kRows; ++t) dots[p][t] = V::set(first);
+  }
   if constexpr (L == SimdLevel::avx2) {
-#pragma GCC unroll 4
+#pragma GCC unroll 6
     for (int t = 0; t < kRows; ++t) {
 #pragma GCC unroll 2
       for (int p = 0; p < kPanels; ++p) {
-        dots[p][t] = ByteDot<L>::template sum<kMaxQ, kQuadCount>(
+        const auto sum = ByteDot<L>::template sum<kMaxQ, kQuadCount>(
             x[t]->q + 4 * quad, [&](int i) { return V::load(w[p].q[quad + i]); });
+        dots[p][t] = V::add(dots[p][t], sum);
       }
     }
   } else {
-#pragma GCC unroll 2
-    for (int p = 0; p < kPanels; ++p) {
-#pragma GCC unroll 4
-      for (int t = 0; t < kRows; ++t) dots[p][t] = V::set(0);
-    }
 #pragma GCC unroll 8
-    for (int i = quad; i < quad + kQuadCount; ++i) {
+    for (int i = 0; i < kQuadCount; ++i) {
       typename V::Int q[kPanels];
 #pragma GCC unroll 2
-      for (int p = 0; p < kPanels; ++p) q[p] = V::load(w[p].q[i]);
-#pragma GCC unroll 4
+      for (int p = 0; p < kPanels; ++p) q[p] = V::load(w[p].q[quad + i]);
+#pragma GCC unroll 6
       for (int t = 0; t < kRows; ++t) {
-        const auto four = ByteDot<L>::broadcast(x[t]->q + 4 * i);
+        const auto four = ByteDot<L>::broadcast(x[t]->q + 4 * quad + 4 * i);
 #pragma GCC unroll 2
         for (int p = 0; p < kPanels; ++p) ByteDot<L>::add(dots[p][t], q[p], four);
       }
     }
   }
 }
+
+/// 1.5 * 2^23 as a float's bits. Added to an integer below 2^22 they make the bits of the sum of
+/// both as a float: a sum of products that begins here needs no conversion.
+constexpr uint32_t kFloatBits = 0x4b400000;
+constexpr float kFloatOffset = 12582912.0f;
 
 /// sums[p][t] += the products of one block with kTokens tokens of kParts rows each. sums of panel p
 /// begin at sums + p * panel_stride.
@@ -360,24 +366,33 @@ __attribute__((noinline)) void add_tile(const UnpackedBlock* w, const Activation
   typename V::Float total[kPanels][kTokens];
 #pragma GCC unroll 2
   for (int p = 0; p < kPanels; ++p) {
-#pragma GCC unroll 4
+#pragma GCC unroll 6
     for (int t = 0; t < kTokens; ++t) {
       total[p][t] = V::load_float(sums + p * panel_stride + t * kPanelRows);
     }
   }
+#pragma GCC unroll 1
   for (int s = 0; s < kScales * n_groups; ++s) {
     typename V::Int dots[kPanels][kTokens * kParts];
-    tile_dots<L, Reader::kMaxQ, kQuadCount>(w, x, s * kQuadCount, dots);
+    tile_dots<L, Reader::kMaxQ, kQuadCount>(w, x, s * kQuadCount, kParts == 1 ? kFloatBits : 0,
+                                            dots);
 #pragma GCC unroll 2
     for (int p = 0; p < kPanels; ++p) {
       const auto scale = V::load_float(w[p].scale[s]);
       const auto minimum = V::load_float(w[p].minimum[s]);
-#pragma GCC unroll 4
+      // Exact: no type's scales have more than 22 bits.
+      const auto offset = V::multiply(scale, V::set_float(kFloatOffset));
+#pragma GCC unroll 6
       for (int t = 0; t < kTokens; ++t) {
         const ActivationBlock& last = *x[(t + 1) * kParts - 1];
-        const auto dot = sum_of_parts<L>(dots[p] + t * kParts, kParts);
-        const auto both = V::multiply(scale, V::set_float(last.scale[s / kScales]));
-        total[p][t] = V::multiply_add(V::to_float(dot), both, total[p][t]);
+        const auto token_scale = V::set_float(last.scale[s / kScales]);
+        if constexpr (kParts == 1) {
+          const auto product = V::multiply_subtract(V::as_float(dots[p][t]), scale, offset);
+          total[p][t] = V::multiply_add(product, token_scale, total[p][t]);
+        } else {
+          const auto dot = V::to_float(sum_of_parts<L>(dots[p] + t * kParts, kParts));
+          total[p][t] = V::multiply_add(dot, V::multiply(scale, token_scale), total[p][t]);
+        }
         if constexpr (!is_centred<L>(Reader::kMaxQ)) {
           const float sum = kScales == 1 ? last.sum32[s] : last.sum16[s];
           total[p][t] = V::subtract_product(total[p][t], minimum, V::set_float(sum));
@@ -387,28 +402,29 @@ __attribute__((noinline)) void add_tile(const UnpackedBlock* w, const Activation
   }
 #pragma GCC unroll 2
   for (int p = 0; p < kPanels; ++p) {
-#pragma GCC unroll 4
+#pragma GCC unroll 6
     for (int t = 0; t < kTokens; ++t) {
       V::store_float(sums + p * panel_stride + t * kPanelRows, total[p][t]);
     }
   }
 }
 
-template <SimdLevel L, DType type, int kPanels, int kParts>
+/// All tokens in tiles of kTokens, those left over in smaller ones.
+template <SimdLevel L, DType type, int kPanels, int kParts,
+          int kTokens = Int8Tile<L>::kRows / kParts>
 void add_block(const Int8Product& args, const UnpackedBlock* w, uint64_t block, int n_groups,
-               float* sums) {
+               float* sums, uint64_t first = 0) {
   using Reader = PanelReader<L, type>;
-  constexpr int kTokens = Int8Tile<L>::kRows / kParts;
   constexpr uint64_t kStride = kInt8Rows * kPanelRows;
-  const ActivationBlock* x[Int8Tile<L>::kRows];
-  uint64_t t = 0;
+  const ActivationBlock* x[kTokens * kParts];
+  uint64_t t = first;
   for (; t + kTokens <= args.n_tokens; t += kTokens) {
     for (int i = 0; i < kTokens * kParts; ++i) x[i] = args.rows[t * kParts + i] + block;
     add_tile<L, Reader, kPanels, kTokens, kParts>(w, x, n_groups, sums + t * kPanelRows, kStride);
   }
-  for (; t < args.n_tokens; ++t) {
-    for (int i = 0; i < kParts; ++i) x[i] = args.rows[t * kParts + i] + block;
-    add_tile<L, Reader, kPanels, 1, kParts>(w, x, n_groups, sums + t * kPanelRows, kStride);
+  if constexpr (kTokens > 1) {
+    constexpr int kNext = kTokens > 4 ? 4 : kTokens > 2 ? 2 : 1;
+    add_block<L, type, kPanels, kParts, kNext>(args, w, block, n_groups, sums, t);
   }
 }
 
