@@ -409,22 +409,37 @@ __attribute__((noinline)) void add_tile(const UnpackedBlock* w, const Activation
   }
 }
 
+/// What the next step will read of two panels.
+struct NextBlock {
+  const std::byte* panels[2];
+  uint64_t n_bytes;
+
+  /// The share of tokens [begin, end) of n: all at once would wait for each other.
+  void prefetch(int n_panels, uint64_t begin, uint64_t end, uint64_t n) const {
+    const uint64_t n_lines = n_bytes / kVectorBytes;
+    for (uint64_t i = n_lines * begin / n; i < n_lines * end / n; ++i) {
+      for (int p = 0; p < n_panels; ++p) __builtin_prefetch(panels[p] + i * kVectorBytes);
+    }
+  }
+};
+
 /// All tokens in tiles of kTokens, those left over in smaller ones.
 template <SimdLevel L, DType type, int kPanels, int kParts,
           int kTokens = Int8Tile<L>::kRows / kParts>
 void add_block(const Int8Product& args, const UnpackedBlock* w, uint64_t block, int n_groups,
-               float* sums, uint64_t first = 0) {
+               const NextBlock& next, float* sums, uint64_t first = 0) {
   using Reader = PanelReader<L, type>;
   constexpr uint64_t kStride = kInt8Rows * kPanelRows;
   const ActivationBlock* x[kTokens * kParts];
   uint64_t t = first;
   for (; t + kTokens <= args.n_tokens; t += kTokens) {
+    next.prefetch(kPanels, t, t + kTokens, args.n_tokens);
     for (int i = 0; i < kTokens * kParts; ++i) x[i] = args.rows[t * kParts + i] + block;
     add_tile<L, Reader, kPanels, kTokens, kParts>(w, x, n_groups, sums + t * kPanelRows, kStride);
   }
   if constexpr (kTokens > 1) {
     constexpr int kNext = kTokens > 4 ? 4 : kTokens > 2 ? 2 : 1;
-    add_block<L, type, kPanels, kParts, kNext>(args, w, block, n_groups, sums, t);
+    add_block<L, type, kPanels, kParts, kNext>(args, w, block, n_groups, next, sums, t);
   }
 }
 
@@ -436,21 +451,22 @@ void many_tokens_of(const Int8Product& args, uint64_t panel) {
   const uint64_t n_blocks = n_activation_blocks(w.n_cols);
   const uint64_t block_bytes = panel_size / n_blocks;
   alignas(64) float sums[kPanels * kInt8Rows * kPanelRows];
-  std::memset(sums, 0, sizeof(sums));
+  for (int p = 0; p < kPanels; ++p) {
+    std::fill_n(sums + p * kInt8Rows * kPanelRows, args.n_tokens * kPanelRows, 0.0f);
+  }
   UnpackedBlock unpacked[kPanels];
   for (uint64_t b = 0; b < n_blocks; ++b) {
     const auto n_groups = static_cast<int>(n_groups_of(w.n_cols, b));
+    NextBlock next{{}, block_bytes};
     for (int p = 0; p < kPanels; ++p) {
       const std::byte* bytes = w.data + (panel + p) * panel_size;
-      // The next block comes while this one is multiplied.
-      const std::byte* ahead = bytes + (b + 1) * block_bytes;
-      for (uint64_t i = 0; i < block_bytes; i += kVectorBytes) __builtin_prefetch(ahead + i);
+      next.panels[p] = bytes + (b + 1) * block_bytes;
       unpack_block<L, type>(bytes, b, n_groups, unpacked[p]);
     }
     if (args.n_parts == 1) {
-      add_block<L, type, kPanels, 1>(args, unpacked, b, n_groups, sums);
+      add_block<L, type, kPanels, 1>(args, unpacked, b, n_groups, next, sums);
     } else {
-      add_block<L, type, kPanels, 2>(args, unpacked, b, n_groups, sums);
+      add_block<L, type, kPanels, 2>(args, unpacked, b, n_groups, next, sums);
     }
   }
   for (int p = 0; p < kPanels; ++p) {

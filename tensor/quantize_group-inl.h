@@ -62,14 +62,22 @@ inline void store_scale(ActivationBlock& block, uint32_t group, float scale,
   block.sum16[2 * group + 1] = scale * static_cast<float>(sums[1]);
 }
 
+/// Of a group with this largest magnitude.
+struct GroupScale {
+  bool finite;
+  float scale, inverse;  // 0: all q are
+
+  explicit GroupScale(uint32_t bits) : finite(bits < 0x7f800000u) {
+    scale = (finite ? std::bit_cast<float>(bits) : 0.0f) / 127.0f;
+    // Below this the inverse would overflow: such a group is zero beside anything else.
+    if (scale < 1e-37f) scale = 0;
+    inverse = scale > 0 ? 1.0f / scale : 0.0f;
+  }
+};
+
 inline void quantize_group(const float* x, ActivationBlock& block, ActivationBlock* rest,
                            uint32_t group) {
-  const uint32_t bits = largest_magnitude_bits(x);
-  const bool finite = bits < 0x7f800000u;
-  float scale = (finite ? std::bit_cast<float>(bits) : 0.0f) / 127.0f;
-  // Below this the inverse would overflow: such a group is zero beside anything else.
-  if (scale < 1e-37f) scale = 0;
-  const float inverse = scale > 0 ? 1.0f / scale : 0.0f;
+  const auto [finite, scale, inverse] = GroupScale(largest_magnitude_bits(x));
   int8_t* q = block.q + 32 * group;
   int32_t sums[2] = {};
   if (scale > 0) {
