@@ -40,9 +40,9 @@ class Runner {
         n_tokens_(args.input.n_tokens()),
         n_embd_(first_.gate.n_cols()),
         n_ff_(first_.gate.n_rows()),
-        in_form_(input_form(first_.gate.type(), n_tokens_)),
-        up_form_(input_form(first_.up.type(), n_tokens_)),
-        out_form_(input_form(first_.down.type(), n_tokens_)) {
+        in_form_(input_form(first_.gate.type(), n_tokens_, args.input.precision())),
+        up_form_(input_form(first_.up.type(), n_tokens_, args.input.precision())),
+        out_form_(input_form(first_.down.type(), n_tokens_, Precision::fine)) {
     HYBRID_CHECK(args.input.precision() == Precision::normal || !has(InputForm::tiles));
     HYBRID_CHECK(n_embd_ == args.input.n_cols() && first_.up.n_rows() == n_ff_);
     HYBRID_CHECK(first_.down.n_cols() == n_ff_ && first_.down.n_rows() == n_embd_);
@@ -59,6 +59,9 @@ class Runner {
 
  private:
   bool has(InputForm form) const { return in_form_ == form || up_form_ == form; }
+  static bool in_blocks(InputForm form) {
+    return form == InputForm::bytes || form == InputForm::words;
+  }
   bool with_tiles() const { return has(InputForm::tiles) || out_form_ == InputForm::tiles; }
   uint64_t n_slots() const { return args_.jobs.back().first_slot + args_.jobs.back().n_slots; }
   uint32_t token_of(uint64_t slot) const {
@@ -80,7 +83,7 @@ class Runner {
 
   /// Brings the input rows of each job together.
   void gather() {
-    if (has(InputForm::bytes)) {
+    if (in_blocks(in_form_) || in_blocks(up_form_)) {
       const ByteRows all = args_.input.byte_rows();
       const auto parts = static_cast<uint64_t>(all.n_parts);
       if (s_.blocks.size() < n_slots() * parts) s_.blocks.resize(n_slots() * parts);
@@ -252,8 +255,9 @@ class Runner {
   void unit_product(const Weight& w, InputForm form, const JobRows& rows, uint64_t slot, uint64_t n,
                     float* y) {
     const uint64_t begin = rows.first_panel(), end = rows.end_panel();
-    if (form == InputForm::bytes) {
-      const ByteRows x{s_.blocks.data(), n_parts(args_.input.precision()), 0};
+    if (in_blocks(form)) {
+      const ByteRows x{s_.blocks.data(), n_parts(args_.input.precision()), 0,
+                       form == InputForm::words};
       multiply_bytes(w, x.part(rows.job.first_slot + slot, n), y, kUnitRows, begin, end);
     } else if (form == InputForm::floats) {
       const float* x = input_floats(rows.job) + slot * n_embd_;
@@ -289,7 +293,7 @@ class Runner {
     const FfnJob& job = rows.job;
     const uint64_t first_row = s_.first_row[rows.index];
     float* out = args_.out + job.first_slot * n_embd_;
-    if (out_form_ == InputForm::bytes) {
+    if (in_blocks(out_form_)) {
       multiply_bytes(job.down, s_.hidden.blocks(first_row, job.n_slots), out + rows.begin, n_embd_,
                      rows.first_panel(), rows.end_panel());
     } else if (out_form_ == InputForm::floats) {

@@ -11,6 +11,7 @@ uint64_t HiddenRows::bytes_of(InputForm form, Precision precision, uint64_t n_ro
   const auto n = static_cast<uint64_t>(n_parts(precision));
   switch (form) {
     case InputForm::bytes:
+    case InputForm::words:
       return n * n_rows * block_row_bytes(n_cols);
     case InputForm::tiles:
       return n * tiles_bytes(n_rows, n_cols);
@@ -40,7 +41,7 @@ void HiddenRows::set(InputForm form, Precision precision, uint64_t n_rows, uint6
   n_cols_ = n_cols;
   const uint64_t n = bytes_of(form, precision, n_rows, n_cols);
   if (data_.n_bytes() < n) data_ = HugeBuffer(n);
-  if (form != InputForm::bytes) return;
+  if (!in_blocks()) return;
   const uint64_t n_blocks = n_rows * static_cast<uint64_t>(n_parts(precision));
   if (block_rows_.size() < n_blocks) block_rows_.resize(n_blocks);
   for (uint64_t i = 0; i < n_blocks; ++i) {
@@ -60,13 +61,15 @@ void HiddenRows::store(uint64_t row, uint64_t column, const float* values, uint6
     std::copy_n(values, n, padded);
     values = padded;
   }
-  if (form_ == InputForm::bytes) {
+  if (in_blocks()) {
     const uint64_t block = column / ActivationBlock::kCols;
     const auto at = [&](uint64_t i) {
       return const_cast<ActivationBlock*>(block_rows_[i]) + block;
     };
     const auto group = static_cast<uint32_t>(column % ActivationBlock::kCols / kCols);
-    if (precision_ != Precision::normal) {
+    if (form_ == InputForm::words) {
+      quantize_group_to_words(values, *at(2 * row), *at(2 * row + 1), group);
+    } else if (precision_ != Precision::normal) {
       quantize_group(values, *at(2 * row), at(2 * row + 1), group);
     } else {
       quantize_group(values, *at(row), nullptr, group);

@@ -29,7 +29,8 @@ class HiddenRows {
     return reinterpret_cast<const float*>(data_.data()) + row * n_cols_;
   }
   ByteRows blocks(uint64_t row, uint64_t n) const {
-    return ByteRows{block_rows_.data(), n_parts(precision_), 0}.part(row, n);
+    return ByteRows{block_rows_.data(), n_parts(precision_), 0, form_ == InputForm::words}.part(row,
+                                                                                                n);
   }
   /// Row 16 * i on begins a tile.
   std::byte* tiles(uint64_t row) { return tile_row(data_.data(), n_cols_, row, 0); }
@@ -40,6 +41,8 @@ class HiddenRows {
 
  private:
   static uint64_t bytes_of(InputForm form, Precision precision, uint64_t n_rows, uint64_t n_cols);
+
+  bool in_blocks() const { return form_ == InputForm::bytes || form_ == InputForm::words; }
 
   InputForm form_ = InputForm::floats;
   Precision precision_ = Precision::normal;

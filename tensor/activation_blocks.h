@@ -18,6 +18,10 @@ namespace hybrid {
 ///
 /// A second block may hold what the rounding left: at 1/256 of the scale, so that 256 * q + rest.q
 /// is one integer of 16 bits. Its sums are those of both blocks.
+///
+/// Or two blocks hold these integers themselves as words (int16) in place of q: the first block
+/// those of columns 0 to 127, the second the others, each four in the order 0 2 1 3; and each the
+/// scales (of the rest) and sums of its columns, where they would lie for bytes.
 struct alignas(64) ActivationBlock {
   static constexpr uint64_t kCols = 256;
   int8_t q[256];
@@ -39,8 +43,14 @@ void quantize_row(const float* x, uint64_t n_cols, ActivationBlock* dst);
 /// The same, and what the rounding left into `rest`, within 1/256 of the scale.
 void quantize_row(const float* x, uint64_t n_cols, ActivationBlock* dst, ActivationBlock* rest);
 
+/// The same as words.
+void quantize_row_to_words(const float* x, uint64_t n_cols, ActivationBlock* first,
+                           ActivationBlock* second);
+
 /// Columns [32 * group, 32 * group + 32) of a block alone, from 32 floats; the rest of the rounding
 /// into the same columns of `rest`, unless that is null.
 void quantize_group(const float* x, ActivationBlock& block, ActivationBlock* rest, uint32_t group);
+void quantize_group_to_words(const float* x, ActivationBlock& first, ActivationBlock& second,
+                             uint32_t group);
 
 }  // namespace hybrid

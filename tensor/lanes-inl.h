@@ -67,6 +67,9 @@ struct Lanes<SimdLevel::avx2> {
   HYBRID_LANES_INLINE Int sub_bytes(Int x, Int y) {
     return {_mm256_sub_epi8(x.a, y.a), _mm256_sub_epi8(x.b, y.b)};
   }
+  HYBRID_LANES_INLINE Int sub_words(Int x, Int y) {
+    return {_mm256_sub_epi16(x.a, y.a), _mm256_sub_epi16(x.b, y.b)};
+  }
   HYBRID_LANES_INLINE Int larger(Int x, Int y) {
     return {_mm256_max_epu32(x.a, y.a), _mm256_max_epu32(x.b, y.b)};
   }
@@ -157,6 +160,7 @@ struct Lanes<SimdLevel::avx512_vnni> {
   HYBRID_LANES_INLINE Int add(Int x, Int y) { return _mm512_add_epi32(x, y); }
   HYBRID_LANES_INLINE Int add_bytes(Int x, Int y) { return _mm512_add_epi8(x, y); }
   HYBRID_LANES_INLINE Int sub_bytes(Int x, Int y) { return _mm512_sub_epi8(x, y); }
+  HYBRID_LANES_INLINE Int sub_words(Int x, Int y) { return _mm512_sub_epi16(x, y); }
   HYBRID_LANES_INLINE Int larger(Int x, Int y) { return _mm512_max_epu32(x, y); }
   HYBRID_LANES_INLINE Int look_up(Int x, const void* table) {
     const __m128i t = _mm_loadu_si128(static_cast<const __m128i*>(table));

@@ -16,11 +16,12 @@ uint64_t blocks_bytes(uint64_t n_tokens, uint64_t n_cols) {
 
 }  // namespace
 
-InputForm input_form(DType weight_type, uint64_t n_tokens) {
+InputForm input_form(DType weight_type, uint64_t n_tokens, Precision precision) {
   const SimdLevel level = simd_level();
   if (level == SimdLevel::scalar || weight_type == DType::f32) return InputForm::floats;
   if (level == SimdLevel::amx && n_tokens > 1) return InputForm::tiles;
-  return is_float(weight_type) ? InputForm::floats : InputForm::bytes;
+  if (is_float(weight_type)) return InputForm::floats;
+  return n_tokens > 1 && n_parts(precision) > 1 ? InputForm::words : InputForm::bytes;
 }
 
 uint64_t block_row_bytes(uint64_t n_cols) {
@@ -59,11 +60,12 @@ TileRows MatmulInput::tile_rows() const {
 }
 
 void MatmulInput::prepare(InputForm form, Workers& workers) {
-  if (form == InputForm::bytes && !have_blocks_) make_blocks(workers);
+  const bool words = form == InputForm::words;
+  if ((form == InputForm::bytes || words) && !have_blocks_) make_blocks(workers, words);
   if (form == InputForm::tiles && !have_tiles_) make_tiles(workers);
 }
 
-void MatmulInput::make_blocks(Workers& workers) {
+void MatmulInput::make_blocks(Workers& workers, bool in_words) {
   const uint64_t stride = block_row_bytes(n_cols_), n = static_cast<uint64_t>(n_parts(precision_));
   if (blocks_.n_bytes() < n * n_tokens_ * stride) blocks_ = HugeBuffer(n * n_tokens_ * stride);
   if (block_rows_.size() < n * n_tokens_) block_rows_.resize(n * n_tokens_);
@@ -74,10 +76,15 @@ void MatmulInput::make_blocks(Workers& workers) {
         rows[part] = reinterpret_cast<ActivationBlock*>(blocks_.data() + (t * n + part) * stride);
         block_rows_[t * n + part] = rows[part];
       }
-      quantize_row(x_ + t * n_cols_, n_cols_, rows[0], rows[1]);
+      if (in_words) {
+        quantize_row_to_words(x_ + t * n_cols_, n_cols_, rows[0], rows[1]);
+      } else {
+        quantize_row(x_ + t * n_cols_, n_cols_, rows[0], rows[1]);
+      }
     }
   });
   have_blocks_ = true;
+  in_words_ = in_words;
 }
 
 void MatmulInput::make_tiles(Workers& workers) {

@@ -18,14 +18,16 @@ namespace hybrid {
 enum class InputForm {
   floats,  // as they are
   bytes,   // ActivationBlocks
+  words,   // the same, two that hold words
   tiles,   // bf16 tiles
 };
 
 /// What products of n_tokens tokens with a weight of this type take at the level in force:
 ///   floats   at scalar; F32 at every level; F16 and BF16 but for tiles
 ///   bytes    quantised types: at avx2, at avx512_vnni, and of a single token at amx
+///   words    instead of bytes in two parts where there is more than one token
 ///   tiles    more than one token at amx
-InputForm input_form(DType weight_type, uint64_t n_tokens);
+InputForm input_form(DType weight_type, uint64_t n_tokens, Precision precision);
 
 class MatmulInput {
  public:
@@ -49,17 +51,19 @@ class MatmulInput {
   Precision precision() const { return precision_; }
 
   // By form, once prepared:
-  ByteRows byte_rows() const { return {block_rows_.data(), n_parts(precision_), n_tokens_}; }
+  ByteRows byte_rows() const {
+    return {block_rows_.data(), n_parts(precision_), n_tokens_, in_words_};
+  }
   TileRows tile_rows() const;
 
  private:
-  void make_blocks(Workers& workers);
+  void make_blocks(Workers& workers, bool in_words);
   void make_tiles(Workers& workers);
 
   const float* x_ = nullptr;
   uint64_t n_tokens_ = 0, n_cols_ = 0;
   Precision precision_ = Precision::normal;
-  bool have_blocks_ = false, have_tiles_ = false;
+  bool have_blocks_ = false, in_words_ = false, have_tiles_ = false;
   HugeBuffer blocks_, tiles_;                       // of both parts, the second ones last
   std::vector<const ActivationBlock*> block_rows_;  // [token][part]
 };

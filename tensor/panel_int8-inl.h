@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 #include "tensor/panel_int8.h"
 #include "tensor/panel_reader-inl.h"
@@ -26,6 +27,13 @@ constexpr bool is_centred(int max_q) {
   return L == SimdLevel::avx2 && pairs_in_16_bits(max_q) == 0;
 }
 
+/// What of a token is multiplied together in each lane: 4 columns as bytes, 2 as words.
+HYBRID_INLINE uint32_t four_bytes(const int8_t* x) {
+  uint32_t four;
+  std::memcpy(&four, x, 4);
+  return four;
+}
+
 template <SimdLevel L>
 struct ByteDot;
 
@@ -39,6 +47,12 @@ struct ByteDot<SimdLevel::avx2> {
     if (!centred) return _mm256_maddubs_epi16(q, x);
     const __m256i w = _mm256_xor_si256(q, _mm256_set1_epi8(static_cast<char>(0x80)));
     return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+  }
+
+  /// sum += 2 products of words in each lane.
+  HYBRID_INLINE static void add_words(Int& sum, Int q, Int x) {
+    sum.a = _mm256_add_epi32(sum.a, _mm256_madd_epi16(q.a, x.a));
+    sum.b = _mm256_add_epi32(sum.b, _mm256_madd_epi16(q.b, x.b));
   }
 
   /// dots[part] = sum over kQuadCount quads of the products with the 4 bytes of x[part] that belong
@@ -63,9 +77,7 @@ struct ByteDot<SimdLevel::avx2> {
 #pragma GCC unroll 8
       for (int j = 0; j < kRun; ++j) {
         const Int q = quad(i + j);
-        int32_t four;
-        std::memcpy(&four, x + 4 * (i + j), 4);
-        const __m256i v = _mm256_set1_epi32(four);
+        const __m256i v = _mm256_set1_epi32(static_cast<int>(four_bytes(x + 4 * (i + j))));
         a = _mm256_add_epi16(a, pairs(q.a, v, kCentred));
         b = _mm256_add_epi16(b, pairs(q.b, v, kCentred));
       }
@@ -88,10 +100,8 @@ struct ByteDot<SimdLevel::avx512_vnni> {
   HYBRID_INLINE static void add(Int& sum, Int q, Int x) {
     asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(q), "v"(x));
   }
-  HYBRID_INLINE static Int broadcast(const int8_t* x) {
-    int32_t four;
-    std::memcpy(&four, x, 4);
-    return _mm512_set1_epi32(four);
+  HYBRID_INLINE static void add_words(Int& sum, Int q, Int x) {
+    asm("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(q), "v"(x));
   }
 
   template <int kMaxQ, int kQuadCount, int kParts, class Quad>
@@ -104,8 +114,8 @@ struct ByteDot<SimdLevel::avx512_vnni> {
       const Int even_q = quad(i), odd_q = quad(i + 1);
 #pragma GCC unroll 2
       for (int part = 0; part < kParts; ++part) {
-        add(dots[part], even_q, broadcast(x[part] + 4 * i));
-        add(odd[part], odd_q, broadcast(x[part] + 4 * i + 4));
+        add(dots[part], even_q, V::set(four_bytes(x[part] + 4 * i)));
+        add(odd[part], odd_q, V::set(four_bytes(x[part] + 4 * i + 4)));
       }
     }
     for (int part = 0; part < kParts; ++part) dots[part] = V::add(dots[part], odd[part]);
@@ -118,7 +128,7 @@ inline uint64_t n_groups_of(uint64_t n_cols, uint64_t block) {
   return std::min<uint64_t>(left, kGroups);
 }
 
-/// The sum of a token's parts, in units of the last one's scale.
+/// The sum of the token's parts, in units of the last one's scale.
 template <SimdLevel L>
 HYBRID_INLINE typename Lanes<L>::Int sum_of_parts(const typename Lanes<L>::Int* dots, int n_parts) {
   using V = Lanes<L>;
@@ -273,16 +283,50 @@ void one_token(const Int8Product& args, uint64_t panel_begin, uint64_t panel_end
 
 // ---- Many tokens --------------------------------------------------------------------------------
 
-/// A block of a panel in the common form.
-struct alignas(64) UnpackedBlock {
+/// A block of a panel in the common form: weight = scale * q - minimum, and no minimum where q is
+/// signed.
+struct alignas(64) ByteBlock {
+  static constexpr int kVectors = 1;        // of q for each four columns
   uint8_t q[kBlockCols / 4][kVectorBytes];  // [quad]
   float scale[16][kPanelRows];              // [8] or [16]
   float minimum[16][kPanelRows];
 };
 
-template <SimdLevel L, DType type>
+/// The same for activations as words. Two vectors for a quad, columns 0 and 2, 1 and 3 of it.
+struct alignas(64) WordBlock {
+  static constexpr int kVectors = 2;
+  int16_t q[kBlockCols / 2][kVectorBytes / 2];
+  float scale[16][kPanelRows];
+  float minimum[16][kPanelRows];
+};
+
+template <SimdLevel L, class Reader, class Block>
+constexpr bool has_minimum() {
+  if (std::is_same_v<Block, ByteBlock>) return !is_centred<L>(Reader::kMaxQ);
+  return !requires { Reader::kOffset; };
+}
+
+template <SimdLevel L, class Reader>
+HYBRID_INLINE void store_quad(typename Lanes<L>::Int quad, int i, ByteBlock& out) {
+  Lanes<L>::store(out.q[i], quad);
+}
+
+template <SimdLevel L, class Reader>
+HYBRID_INLINE void store_quad(typename Lanes<L>::Int quad, int i, WordBlock& out) {
+  using V = Lanes<L>;
+#pragma GCC unroll 2
+  for (int k = 0; k < 2; ++k) {
+    auto words = V::bit_and(k ? V::shift_right(quad, 8) : quad, V::set(0x00ff00ff));
+    if constexpr (requires { Reader::kOffset; }) {
+      words = V::sub_words(words, V::set(Reader::kOffset * 0x00010001u));
+    }
+    V::store(out.q[2 * i + k], words);
+  }
+}
+
+template <SimdLevel L, DType type, class Block>
 __attribute__((noinline)) void unpack_block(const std::byte* panel, uint64_t block, int n_groups,
-                                            UnpackedBlock& out) {
+                                            Block& out) {
   using V = Lanes<L>;
   using Reader = PanelReader<L, type>;
   constexpr int kScales = kGroupCols / Reader::kScaleCols;
@@ -291,60 +335,70 @@ __attribute__((noinline)) void unpack_block(const std::byte* panel, uint64_t blo
   for (int g = 0; g < kGroups; ++g) {
     if (g >= n_groups) break;
 #pragma GCC unroll 8
-    for (int i = 0; i < kQuads; ++i) V::store(out.q[g * kQuads + i], reader.quad(g, i));
+    for (int i = 0; i < kQuads; ++i) {
+      store_quad<L, Reader>(reader.quad(g, i), g * kQuads + i, out);
+    }
 #pragma GCC unroll 2
     for (int s = kScales * g; s < kScales * (g + 1); ++s) {
       V::store_float(out.scale[s], reader.scale(s));
-      if constexpr (!is_centred<L>(Reader::kMaxQ)) {
+      if constexpr (has_minimum<L, Reader, Block>()) {
         V::store_float(out.minimum[s], minimum_of<L>(reader, s));
       }
     }
   }
 }
 
-/// kPanels panels times up to kRows rows of activations: sums that stay in registers over a block.
+/// kPanels panels times up to kTokens tokens: sums that stay in registers over a block.
 template <SimdLevel L>
 struct Int8Tile;
 template <>
 struct Int8Tile<SimdLevel::avx2> {
-  static constexpr int kPanels = 1, kRows = 2;
+  static constexpr int kPanels = 1, kTokens = 2;
 };
 template <>
 struct Int8Tile<SimdLevel::avx512_vnni> {
-  static constexpr int kPanels = 2, kRows = 6;
+  static constexpr int kPanels = 2, kTokens = 6;
 };
 
-/// dots[p][t] = first + sums over kQuadCount quads from `quad` on with row t.
-template <SimdLevel L, int kMaxQ, int kQuadCount, int kPanels, int kRows>
-HYBRID_INLINE void tile_dots(const UnpackedBlock* w, const ActivationBlock* const* x, int quad,
-                             uint32_t first, typename Lanes<L>::Int (&dots)[kPanels][kRows]) {
+/// dots[p][t] = first + sums over kVectors vectors of the panels and as many fours of bytes of the
+/// tokens.
+template <SimdLevel L, int kMaxQ, int kVectors, int kPanels, int kTokens, class Block>
+HYBRID_INLINE void tile_dots(const Block* w, int vector, const ActivationBlock* const* x, int byte,
+                             uint32_t first, typename Lanes<L>::Int (&dots)[kPanels][kTokens]) {
   using V = Lanes<L>;
+  constexpr bool kWords = std::is_same_v<Block, WordBlock>;
 #pragma GCC unroll 2
   for (int p = 0; p < kPanels; ++p) {
 #pragma GCC unroll 6
-    for (int t = 0; t < kRows; ++t) dots[p][t] = V::set(first);
+    for (int t = 0; t < kTokens; ++t) dots[p][t] = V::set(first);
   }
-  if constexpr (L == SimdLevel::avx2) {
+  if constexpr (L == SimdLevel::avx2 && !kWords) {
 #pragma GCC unroll 6
-    for (int t = 0; t < kRows; ++t) {
+    for (int t = 0; t < kTokens; ++t) {
 #pragma GCC unroll 2
       for (int p = 0; p < kPanels; ++p) {
-        const auto sum = ByteDot<L>::template sum<kMaxQ, kQuadCount>(
-            x[t]->q + 4 * quad, [&](int i) { return V::load(w[p].q[quad + i]); });
+        const auto sum = ByteDot<L>::template sum<kMaxQ, kVectors>(
+            x[t]->q + byte, [&](int i) { return V::load(w[p].q[vector + i]); });
         dots[p][t] = V::add(dots[p][t], sum);
       }
     }
   } else {
-#pragma GCC unroll 8
-    for (int i = 0; i < kQuadCount; ++i) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kVectors; ++i) {
       typename V::Int q[kPanels];
 #pragma GCC unroll 2
-      for (int p = 0; p < kPanels; ++p) q[p] = V::load(w[p].q[quad + i]);
+      for (int p = 0; p < kPanels; ++p) q[p] = V::load(w[p].q[vector + i]);
 #pragma GCC unroll 6
-      for (int t = 0; t < kRows; ++t) {
-        const auto four = ByteDot<L>::broadcast(x[t]->q + 4 * quad + 4 * i);
+      for (int t = 0; t < kTokens; ++t) {
+        const auto v = V::set(four_bytes(x[t]->q + byte + 4 * i));
 #pragma GCC unroll 2
-        for (int p = 0; p < kPanels; ++p) ByteDot<L>::add(dots[p][t], q[p], four);
+        for (int p = 0; p < kPanels; ++p) {
+          if constexpr (kWords) {
+            ByteDot<L>::add_words(dots[p][t], q[p], v);
+          } else {
+            ByteDot<L>::add(dots[p][t], q[p], v);
+          }
+        }
       }
     }
   }
@@ -355,14 +409,15 @@ HYBRID_INLINE void tile_dots(const UnpackedBlock* w, const ActivationBlock* cons
 constexpr uint32_t kFloatBits = 0x4b400000;
 constexpr float kFloatOffset = 12582912.0f;
 
-/// sums[p][t] += the products of one block with kTokens tokens of kParts rows each. sums of panel p
-/// begin at sums + p * panel_stride.
-template <SimdLevel L, class Reader, int kPanels, int kTokens, int kParts>
-__attribute__((noinline)) void add_tile(const UnpackedBlock* w, const ActivationBlock* const* x,
-                                        int n_groups, float* sums, uint64_t panel_stride) {
+/// sums[p][t] += the products of groups [begin, end) of a block, which x[t] has the columns of from
+/// group `begin` on. sums of panel p begin at sums + p * panel_stride.
+template <SimdLevel L, class Reader, int kPanels, int kTokens, class Block>
+__attribute__((noinline)) void add_tile(const Block* w, const ActivationBlock* const* x, int begin,
+                                        int end, float* sums, uint64_t panel_stride) {
   using V = Lanes<L>;
+  constexpr bool kWords = std::is_same_v<Block, WordBlock>;
   constexpr int kScales = kGroupCols / Reader::kScaleCols;
-  constexpr int kQuadCount = kQuads / kScales;
+  constexpr int kVectors = Block::kVectors * kQuads / kScales;
   typename V::Float total[kPanels][kTokens];
 #pragma GCC unroll 2
   for (int p = 0; p < kPanels; ++p) {
@@ -372,10 +427,10 @@ __attribute__((noinline)) void add_tile(const UnpackedBlock* w, const Activation
     }
   }
 #pragma GCC unroll 1
-  for (int s = 0; s < kScales * n_groups; ++s) {
-    typename V::Int dots[kPanels][kTokens * kParts];
-    tile_dots<L, Reader::kMaxQ, kQuadCount>(w, x, s * kQuadCount, kParts == 1 ? kFloatBits : 0,
-                                            dots);
+  for (int s = kScales * begin; s < kScales * end; ++s) {
+    typename V::Int dots[kPanels][kTokens];
+    tile_dots<L, Reader::kMaxQ, kVectors>(w, s * kVectors, x, (s - kScales * begin) * kVectors * 4,
+                                          kWords ? 0 : kFloatBits, dots);
 #pragma GCC unroll 2
     for (int p = 0; p < kPanels; ++p) {
       const auto scale = V::load_float(w[p].scale[s]);
@@ -384,17 +439,12 @@ __attribute__((noinline)) void add_tile(const UnpackedBlock* w, const Activation
       const auto offset = V::multiply(scale, V::set_float(kFloatOffset));
 #pragma GCC unroll 6
       for (int t = 0; t < kTokens; ++t) {
-        const ActivationBlock& last = *x[(t + 1) * kParts - 1];
-        const auto token_scale = V::set_float(last.scale[s / kScales]);
-        if constexpr (kParts == 1) {
-          const auto product = V::multiply_subtract(V::as_float(dots[p][t]), scale, offset);
-          total[p][t] = V::multiply_add(product, token_scale, total[p][t]);
-        } else {
-          const auto dot = V::to_float(sum_of_parts<L>(dots[p] + t * kParts, kParts));
-          total[p][t] = V::multiply_add(dot, V::multiply(scale, token_scale), total[p][t]);
-        }
-        if constexpr (!is_centred<L>(Reader::kMaxQ)) {
-          const float sum = kScales == 1 ? last.sum32[s] : last.sum16[s];
+        const auto product = kWords ? V::multiply(V::to_float(dots[p][t]), scale)
+                                    : V::multiply_subtract(V::as_float(dots[p][t]), scale, offset);
+        const auto token_scale = V::set_float(x[t]->scale[s / kScales]);
+        total[p][t] = V::multiply_add(product, token_scale, total[p][t]);
+        if constexpr (has_minimum<L, Reader, Block>()) {
+          const float sum = kScales == 1 ? x[t]->sum32[s] : x[t]->sum16[s];
           total[p][t] = V::subtract_product(total[p][t], minimum, V::set_float(sum));
         }
       }
@@ -423,38 +473,40 @@ struct NextBlock {
   }
 };
 
-/// All tokens in tiles of kTokens, those left over in smaller ones.
-template <SimdLevel L, DType type, int kPanels, int kParts,
-          int kTokens = Int8Tile<L>::kRows / kParts>
-void add_block(const Int8Product& args, const UnpackedBlock* w, uint64_t block, int n_groups,
-               const NextBlock& next, float* sums, uint64_t first = 0) {
-  using Reader = PanelReader<L, type>;
-  constexpr uint64_t kStride = kInt8Rows * kPanelRows;
-  const ActivationBlock* x[kTokens * kParts];
-  uint64_t t = first;
+/// Groups [begin, end) of a block, which part `part` of each token holds: all tokens from `token`
+/// on in tiles of kTokens, those left over in smaller ones.
+template <SimdLevel L, DType type, int kPanels, int kTokens = Int8Tile<L>::kTokens, class Block>
+void add_groups(const Int8Product& args, const Block* w, uint64_t block, int part, int begin,
+                int end, const NextBlock& next, float* sums, uint64_t token = 0) {
+  const ActivationBlock* x[kTokens];
+  uint64_t t = token;
   for (; t + kTokens <= args.n_tokens; t += kTokens) {
-    next.prefetch(kPanels, t, t + kTokens, args.n_tokens);
-    for (int i = 0; i < kTokens * kParts; ++i) x[i] = args.rows[t * kParts + i] + block;
-    add_tile<L, Reader, kPanels, kTokens, kParts>(w, x, n_groups, sums + t * kPanelRows, kStride);
+    if (part == 0) next.prefetch(kPanels, t, t + kTokens, args.n_tokens);
+    for (uint64_t i = 0; i < kTokens; ++i) {
+      x[i] = args.rows[(t + i) * Block::kVectors + static_cast<uint64_t>(part)] + block;
+    }
+    add_tile<L, PanelReader<L, type>, kPanels, kTokens>(w, x, begin, end, sums + t * kPanelRows,
+                                                        kInt8Tokens * kPanelRows);
   }
   if constexpr (kTokens > 1) {
     constexpr int kNext = kTokens > 4 ? 4 : kTokens > 2 ? 2 : 1;
-    add_block<L, type, kPanels, kParts, kNext>(args, w, block, n_groups, next, sums, t);
+    add_groups<L, type, kPanels, kNext>(args, w, block, part, begin, end, next, sums, t);
   }
 }
 
-template <SimdLevel L, DType type, int kPanels>
+template <SimdLevel L, DType type, int kPanels, class Block>
 void many_tokens_of(const Int8Product& args, uint64_t panel) {
   using V = Lanes<L>;
+  constexpr int kGroupsOfPart = kGroups / Block::kVectors;
   const PanelMatrix& w = args.weight;
   const uint64_t panel_size = w.panel_bytes();
   const uint64_t n_blocks = n_activation_blocks(w.n_cols);
   const uint64_t block_bytes = panel_size / n_blocks;
-  alignas(64) float sums[kPanels * kInt8Rows * kPanelRows];
+  alignas(64) float sums[kPanels * kInt8Tokens * kPanelRows];
   for (int p = 0; p < kPanels; ++p) {
-    std::fill_n(sums + p * kInt8Rows * kPanelRows, args.n_tokens * kPanelRows, 0.0f);
+    std::fill_n(sums + p * kInt8Tokens * kPanelRows, args.n_tokens * kPanelRows, 0.0f);
   }
-  UnpackedBlock unpacked[kPanels];
+  Block unpacked[kPanels];
   for (uint64_t b = 0; b < n_blocks; ++b) {
     const auto n_groups = static_cast<int>(n_groups_of(w.n_cols, b));
     NextBlock next{{}, block_bytes};
@@ -463,25 +515,33 @@ void many_tokens_of(const Int8Product& args, uint64_t panel) {
       next.panels[p] = bytes + (b + 1) * block_bytes;
       unpack_block<L, type>(bytes, b, n_groups, unpacked[p]);
     }
-    if (args.n_parts == 1) {
-      add_block<L, type, kPanels, 1>(args, unpacked, b, n_groups, next, sums);
-    } else {
-      add_block<L, type, kPanels, 2>(args, unpacked, b, n_groups, next, sums);
+    for (int g = 0; g < n_groups; g += kGroupsOfPart) {
+      add_groups<L, type, kPanels>(args, unpacked, b, g / kGroupsOfPart, g,
+                                   std::min(n_groups, g + kGroupsOfPart), next, sums);
     }
   }
   for (int p = 0; p < kPanels; ++p) {
     for (uint64_t t = 0; t < args.n_tokens; ++t) {
-      store_rows<L>(args, panel + p, t, V::load_float(sums + (p * kInt8Rows + t) * kPanelRows));
+      store_rows<L>(args, panel + p, t, V::load_float(sums + (p * kInt8Tokens + t) * kPanelRows));
     }
   }
 }
 
-template <SimdLevel L, DType type>
-void many_tokens(const Int8Product& args, uint64_t panel_begin, uint64_t panel_end) {
+template <SimdLevel L, DType type, class Block>
+void many_tokens_as(const Int8Product& args, uint64_t panel_begin, uint64_t panel_end) {
   constexpr int kPanels = Int8Tile<L>::kPanels;
   uint64_t p = panel_begin;
-  for (; p + kPanels <= panel_end; p += kPanels) many_tokens_of<L, type, kPanels>(args, p);
-  for (; p < panel_end; ++p) many_tokens_of<L, type, 1>(args, p);
+  for (; p + kPanels <= panel_end; p += kPanels) many_tokens_of<L, type, kPanels, Block>(args, p);
+  for (; p < panel_end; ++p) many_tokens_of<L, type, 1, Block>(args, p);
+}
+
+template <SimdLevel L, DType type>
+void many_tokens(const Int8Product& args, uint64_t panel_begin, uint64_t panel_end) {
+  if (args.n_parts == 1) {
+    many_tokens_as<L, type, ByteBlock>(args, panel_begin, panel_end);
+  } else {
+    many_tokens_as<L, type, WordBlock>(args, panel_begin, panel_end);
+  }
 }
 
 template <SimdLevel L, class Types>

@@ -8,11 +8,11 @@
 
 namespace hybrid {
 
-/// Rows that a kernel takes at most: their sums and one block of their columns fit the L1 cache.
-inline constexpr uint64_t kInt8Rows = 64;
+/// Tokens that a kernel takes at most: their sums and one block of their columns fit the L1 cache.
+inline constexpr uint64_t kInt8Tokens = 48;
 
 /// rows[t * n_parts + part]: n_activation_blocks(n_cols) blocks; of two parts the second is the
-/// rest of the first (ActivationBlock).
+/// rest of the first for one token, and both hold words for many (ActivationBlock).
 /// y[t * y_stride + r] for the matrix rows r of panels [begin, end); rows past n_rows are skipped.
 /// For one token there may be a second matrix, of the same type and shape, which is read side by
 /// side with the first: y_second[r].
@@ -20,7 +20,7 @@ struct Int8Product {
   PanelMatrix weight;
   const ActivationBlock* const* rows = nullptr;
   int n_parts = 1;        // 1 or 2, see Precision
-  uint64_t n_tokens = 0;  // n_tokens * n_parts at most kInt8Rows
+  uint64_t n_tokens = 0;  // at most kInt8Tokens
   float* y = nullptr;
   uint64_t y_stride = 0;
   PanelMatrix second = {};

@@ -54,12 +54,13 @@ TileCut tile_cut(const TileRows& x, uint64_t n_cols, bool can_add) {
 
 void multiply_panels(const PanelMatrix& w, const ByteRows& x, float* y, uint64_t y_stride) {
   const Int8Kernels kernels = int8_kernels(w.type);
-  const uint64_t step = kInt8Rows / static_cast<uint64_t>(x.n_parts);
-  for (uint64_t t = 0; t < x.n_tokens; t += step) {
-    const ByteRows some = x.part(t, std::min(step, x.n_tokens - t));
+  HYBRID_CHECK(x.n_parts == 1 || x.words || x.n_tokens == 1);
+  for (uint64_t t = 0; t < x.n_tokens; t += kInt8Tokens) {
+    const ByteRows some = x.part(t, std::min(kInt8Tokens, x.n_tokens - t));
     const Int8Product product{w,       some.rows, some.n_parts, some.n_tokens, y + t * y_stride,
                               y_stride};
-    (some.n_tokens == 1 ? kernels.one_token : kernels.many_tokens)(product, 0, w.n_panels());
+    (some.n_tokens == 1 && !some.words ? kernels.one_token : kernels.many_tokens)(product, 0,
+                                                                                  w.n_panels());
   }
 }
 

@@ -12,14 +12,15 @@ namespace hybrid {
 // All weights here are single matrices. y[t * y_stride + r] is row r of panel `begin` on, so that a
 // caller can have the range alone in a buffer of its own.
 
-/// Tokens as blocks; rows[t * n_parts + part].
+/// Tokens as blocks; rows[t * n_parts + part]. Two parts: bytes and their rest, or words.
 struct ByteRows {
   const ActivationBlock* const* rows = nullptr;
   int n_parts = 1;
   uint64_t n_tokens = 0;
+  bool words = false;
 
   ByteRows part(uint64_t first, uint64_t n) const {
-    return {rows + first * static_cast<uint64_t>(n_parts), n_parts, n};
+    return {rows + first * static_cast<uint64_t>(n_parts), n_parts, n, words};
   }
 };
 

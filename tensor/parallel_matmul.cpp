@@ -55,12 +55,13 @@ void matmul_tiles(const Weight& w, MatmulInput& in, float* y, Workers& workers) 
 void matmul(const Weight& w, MatmulInput& in, float* y, Workers& workers) {
   HYBRID_CHECK(w.n_matrices() == 1 && w.n_cols() == in.n_cols());
   if (in.n_tokens() == 0) return;
-  const InputForm form = input_form(w.type(), in.n_tokens());
+  const InputForm form = input_form(w.type(), in.n_tokens(), in.precision());
   in.prepare(form, workers);
   switch (form) {
     case InputForm::floats:
       return matmul_floats(w, in, y, workers);
     case InputForm::bytes:
+    case InputForm::words:
       return matmul_bytes(w, in, y, workers);
     case InputForm::tiles:
       return matmul_tiles(w, in, y, workers);

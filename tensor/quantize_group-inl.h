@@ -75,7 +75,7 @@ struct GroupScale {
   }
 };
 
-inline void quantize_group(const float* x, ActivationBlock& block, ActivationBlock* rest,
+inline void group_to_bytes(const float* x, ActivationBlock& block, ActivationBlock* rest,
                            uint32_t group) {
   const auto [finite, scale, inverse] = GroupScale(largest_magnitude_bits(x));
   int8_t* q = block.q + 32 * group;
@@ -96,6 +96,33 @@ inline void quantize_group(const float* x, ActivationBlock& block, ActivationBlo
     std::memset(r, 0, 32);
   }
   store_scale(*rest, group, finite ? scale * 0x1p-8f : NAN, sums);
+}
+
+/// Of columns whose bytes and rest are group 0 of two blocks; to: their words.
+inline void take_scale(const ActivationBlock& rest, ActivationBlock& to, uint32_t group) {
+  to.scale[group] = rest.scale[0];
+  to.sum32[group] = rest.sum32[0];
+  for (uint32_t i = 0; i < 2; ++i) to.sum16[2 * group + i] = rest.sum16[i];
+}
+
+/// Where the words of a group lie.
+inline ActivationBlock& block_of_words(ActivationBlock& first, ActivationBlock& second,
+                                       uint32_t group) {
+  return group < 4 ? first : second;
+}
+
+inline void group_to_words(const float* x, ActivationBlock& first, ActivationBlock& second,
+                           uint32_t group) {
+  ActivationBlock bytes, rest;
+  group_to_bytes(x, bytes, &rest, 0);
+  ActivationBlock& to = block_of_words(first, second, group);
+  int16_t words[32];
+  for (int i = 0; i < 32; ++i) {
+    const int from = i % 4 == 1 ? i + 1 : i % 4 == 2 ? i - 1 : i;
+    words[i] = static_cast<int16_t>(256 * bytes.q[from] + rest.q[from]);
+  }
+  std::memcpy(to.q + group % 4 * sizeof(words), words, sizeof(words));
+  take_scale(rest, to, group);
 }
 
 }  // namespace

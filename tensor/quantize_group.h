@@ -6,14 +6,13 @@
 
 namespace hybrid {
 
-/// quantize_group() of a level.
-using QuantizeGroupFn = void (*)(const float* x, ActivationBlock& block, ActivationBlock* rest,
-                                 uint32_t group);
+/// quantize_group() and quantize_group_to_words() of a level.
+struct QuantizeGroup {
+  void (*to_bytes)(const float* x, ActivationBlock& block, ActivationBlock* rest, uint32_t group);
+  void (*to_words)(const float* x, ActivationBlock& first, ActivationBlock& second, uint32_t group);
+};
 
 template <SimdLevel L>
-QuantizeGroupFn quantize_group_at();
-
-/// Of the level in force.
-QuantizeGroupFn quantize_group_fn();
+QuantizeGroup quantize_group_at();
 
 }  // namespace hybrid

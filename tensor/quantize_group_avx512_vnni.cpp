@@ -28,14 +28,14 @@ inline void store_bytes(__m512i a, __m512i b, int8_t* q, int32_t (&sums)[2]) {
   sums[1] = _mm256_extract_epi32(four, 4);
 }
 
-void quantize_group_avx512(const float* x, ActivationBlock& block, ActivationBlock* rest,
+void group_to_bytes_avx512(const float* x, ActivationBlock& block, ActivationBlock* rest,
                            uint32_t group) {
   const __m512 a = _mm512_loadu_ps(x), b = _mm512_loadu_ps(x + 16);
   const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
   const __m512i bits = _mm512_max_epu32(_mm512_and_si512(_mm512_castps_si512(a), magnitude),
                                         _mm512_and_si512(_mm512_castps_si512(b), magnitude));
   const GroupScale of(_mm512_reduce_max_epu32(bits));
-  if (of.scale == 0) return internal::quantize_group(x, block, rest, group);
+  if (of.scale == 0) return group_to_bytes(x, block, rest, group);
   const __m512 scale = _mm512_set1_ps(of.scale), inverse = _mm512_set1_ps(of.inverse);
   const __m512i qa = _mm512_cvtps_epi32(_mm512_mul_ps(a, inverse));
   const __m512i qb = _mm512_cvtps_epi32(_mm512_mul_ps(b, inverse));
@@ -50,12 +50,27 @@ void quantize_group_avx512(const float* x, ActivationBlock& block, ActivationBlo
   store_scale(*rest, group, of.scale * 0x1p-8f, sums);
 }
 
+void group_to_words_avx512(const float* x, ActivationBlock& first, ActivationBlock& second,
+                           uint32_t group) {
+  ActivationBlock bytes, rest;
+  group_to_bytes_avx512(x, bytes, &rest, 0);
+  ActivationBlock& to = block_of_words(first, second, group);
+  const auto words_of = [](const int8_t* q) {
+    return _mm512_cvtepi8_epi16(_mm256_load_si256(reinterpret_cast<const __m256i*>(q)));
+  };
+  const __m512i words = _mm512_add_epi16(_mm512_slli_epi16(words_of(bytes.q), 8), words_of(rest.q));
+  const __m512i ordered =
+      _mm512_shufflehi_epi16(_mm512_shufflelo_epi16(words, _MM_PERM_DBCA), _MM_PERM_DBCA);
+  _mm512_storeu_si512(to.q + group % 4 * 64, ordered);
+  take_scale(rest, to, group);
+}
+
 }  // namespace
 }  // namespace internal
 
 template <>
-QuantizeGroupFn quantize_group_at<SimdLevel::avx512_vnni>() {
-  return internal::quantize_group_avx512;
+QuantizeGroup quantize_group_at<SimdLevel::avx512_vnni>() {
+  return {internal::group_to_bytes_avx512, internal::group_to_words_avx512};
 }
 
 }  // namespace hybrid

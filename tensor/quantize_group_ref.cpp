@@ -3,8 +3,8 @@
 namespace hybrid {
 
 template <>
-QuantizeGroupFn quantize_group_at<SimdLevel::scalar>() {
-  return internal::quantize_group;
+QuantizeGroup quantize_group_at<SimdLevel::scalar>() {
+  return {internal::group_to_bytes, internal::group_to_words};
 }
 
 }  // namespace hybrid
