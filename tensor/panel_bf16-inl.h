@@ -8,11 +8,12 @@
 // of rounded. Cutting off shrinks a weight by 0.25 % on average, which the scale makes up for; what
 // is left is 5 % more than rounding would leave, for one instruction of five.
 //
-// A product lasts 16 cycles; while some are in flight, vector instructions run one in a cycle
-// instead of two (docs/kernels.md), and unpacking a tile of weights takes 89. What counts is how
-// many products share an unpacked tile, then how few loads they need, above all of tokens, whose
-// tiles come from the L2 cache. Three tiles of tokens meet two panels at a time: six sums, which
-// leave one register each for tokens and weights, and seven loads for six products.
+// A product lasts 16 cycles; while some are in flight, vector instructions other than masks and
+// additions run one in a cycle instead of two (docs/kernels.md), and unpacking a tile of weights
+// takes 60 of them. What counts is how many products share an unpacked tile, then how few loads
+// they need, above all of tokens, whose tiles come from the L2 cache. Three tiles of tokens meet
+// two panels at a time: six sums, which leave one register each for tokens and weights, and seven
+// loads for six products.
 //
 // While one group of columns is multiplied, the next one is unpacked; the instructions alternate.
 // Both lie in the L1 cache, and so little of it is taken that the tokens' tiles hurry through the
@@ -180,14 +181,15 @@ struct TileUnpacker {
   static constexpr float kMadeUp = HalfScales<Reader>::kMadeUp;
   static constexpr int kScales = kGroupCols / Reader::kScaleCols;
   static constexpr int kQuadsOfScale = kQuads / kScales;
-  /// Signed bytes are taken in the high half of a word, times 256.
-  static constexpr bool kSignedBytes = requires(Reader r) { r.signed_quad(0, 0); };
-  /// Nibbles are looked up, with the sign of their value where there is no other minimum.
   static constexpr bool kNibbles = requires { Reader::kValues; };
-  static constexpr bool kSigned = (kNibbles && requires { Reader::kOffset; }) || kSignedBytes;
+  /// Nibbles with values of their own are looked up, with their signs.
+  static constexpr bool kLooksUp = [] {
+    if constexpr (kNibbles) return Reader::kValues != nibble_values(-Reader::kValues[0]);
+    return false;
+  }();
 
   HYBRID_INLINE TileUnpacker(const std::byte* panel, uint64_t block, int exponent, float made_up)
-      : reader(panel, block), scales(reader, exponent - (kSignedBytes ? 8 : 0), made_up) {}
+      : reader(panel, block), scales(reader, exponent, made_up) {}
 
   TileUnpacker(const TileUnpacker&) = delete;  // `scales` refers to `reader`
 
@@ -197,26 +199,45 @@ struct TileUnpacker {
     if (i % kQuadsOfScale == 0) {
       const int s = kScales * g + i / kQuadsOfScale;
       scale = scales.scale(s);
-      if constexpr (!kSigned) offset = scales.offset(s);
+      if constexpr (!kLooksUp) offset = scales.offset(s);
     }
-    if constexpr (kNibbles) {
+    if constexpr (kLooksUp) {
       const __m512i x = reader.packed(g, i);
       const unsigned shift = reader.is_high(g, i) ? 4 : 0;
-      store_weights<kSplit>(tile + 128 * i, weights(look_up(x, shift)));
-      store_weights<kSplit>(tile + 128 * i + 64, weights(look_up(x, shift + 8)));
-    } else if constexpr (kSignedBytes) {
-      const __m512i q = reader.signed_quad(g, i);
-      const __m512i odd = _mm512_and_si512(q, _mm512_set1_epi16(static_cast<short>(0xff00)));
-      const __m512h even = _mm512_cvtepi16_ph(_mm512_slli_epi16(q, 8));
-      store_weights<kSplit>(tile + 128 * i, weights(even));
-      store_weights<kSplit>(tile + 128 * i + 64, weights(_mm512_cvtepi16_ph(odd)));
+      store_weights<kSplit>(tile + 128 * i, _mm512_mul_ph(look_up(x, shift), scale));
+      store_weights<kSplit>(tile + 128 * i + 64, _mm512_mul_ph(look_up(x, shift + 8), scale));
+    } else if constexpr (kNibbles) {
+      const bool high = reader.is_high(g, i);
+      if (i == 0 || high != reader.is_high(g, i - 1)) set_part_scales(high ? 4 : 0);
+      const __m512i x = reader.packed(g, i);
+      store_weights<kSplit>(tile + 128 * i, even_weights(x, high ? 0xf0 : 0x0f));
+      store_weights<kSplit>(tile + 128 * i + 64, odd_weights(x, high ? 0xf000 : 0x0f00));
     } else {
-      const __m512i q = reader.quad(g, i);
-      const __m512i even = _mm512_and_si512(q, _mm512_set1_epi32(0x00ff00ff));
-      store_weights<kSplit>(tile + 128 * i, weights(_mm512_cvtepu16_ph(even)));
-      store_weights<kSplit>(tile + 128 * i + 64,
-                            weights(_mm512_cvtepu16_ph(_mm512_srli_epi16(q, 8))));
+      if (i % kQuadsOfScale == 0) set_part_scales(0);
+      const __m512i x = reader.quad(g, i);
+      store_weights<kSplit>(tile + 128 * i, even_weights(x, 0x00ff));
+      store_weights<kSplit>(tile + 128 * i + 64, odd_weights(x, 0xff00));
     }
+  }
+
+  /// Bits of a word are not shifted down, which would cost an instruction: where they stand makes
+  /// them a number 2^shift times as large (2^8 more in the high byte), exact as a half float, and
+  /// the scale takes that out.
+  HYBRID_INLINE void set_part_scales(int shift) {
+    const auto scaled = [&](int down) __attribute__((always_inline)) {
+      return _mm512_mul_ph(scale, _mm512_set1_ph(static_cast<_Float16>(power_of_two(-down))));
+    };
+    even_scale = shift == 0 ? scale : scaled(shift);
+    odd_scale = scaled(shift + 8);
+  }
+  HYBRID_INLINE static __m512h masked(__m512i x, uint16_t mask) {
+    return _mm512_cvtepu16_ph(_mm512_and_si512(x, _mm512_set1_epi16(static_cast<int16_t>(mask))));
+  }
+  HYBRID_INLINE __m512h even_weights(__m512i x, uint16_t mask) const {
+    return _mm512_fmadd_ph(masked(x, mask), even_scale, offset);
+  }
+  HYBRID_INLINE __m512h odd_weights(__m512i x, uint16_t mask) const {
+    return _mm512_fmadd_ph(masked(x, mask), odd_scale, offset);
   }
   /// The values of the nibbles at bit `shift` of each word.
   HYBRID_INLINE static __m512h look_up(__m512i x, unsigned shift) {
@@ -224,14 +245,10 @@ struct TileUnpacker {
     const __m512i index = shift == 0 ? x : _mm512_srli_epi16(x, shift);
     return reinterpret_cast<__m512h>(_mm512_permutexvar_epi16(index, table));
   }
-  HYBRID_INLINE __m512h weights(__m512h q) const {
-    if constexpr (kSigned) return _mm512_mul_ph(q, scale);
-    return _mm512_fmadd_ph(q, scale, offset);
-  }
 
   Reader reader;
   HalfScales<Reader> scales;
-  __m512h scale, offset;
+  __m512h scale, offset, even_scale, odd_scale;
 };
 
 /// Half floats already; the vectors are tile rows.

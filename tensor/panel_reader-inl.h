@@ -22,7 +22,6 @@
 // Some give what they hold in a form that needs less work:
 //
 //   reader.scale_halves(s)       a half float, the scale of s, in word s % 2 of each lane
-//   reader.signed_quad(g, i)     q - kOffset as signed bytes
 //
 // Indexes are meant to be constants after unrolling. Columns past the end of the matrix must not be
 // asked for.

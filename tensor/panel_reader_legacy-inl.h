@@ -105,9 +105,8 @@ struct PanelReader<L, DType::q8_0> : PairReader<L, 8, 128> {
   using PairReader<L, 8, 128>::PairReader;
   static constexpr int kMaxQ = 255;
   HYBRID_INLINE auto quad(int g, int i) const {
-    return Lanes<L>::bit_xor(signed_quad(g, i), Lanes<L>::set(0x80808080));
+    return Lanes<L>::bit_xor(this->of_block(g, i), Lanes<L>::set(0x80808080));
   }
-  HYBRID_INLINE auto signed_quad(int g, int i) const { return this->of_block(g, i); }
 };
 
 template <SimdLevel L>
