@@ -59,9 +59,6 @@ class Runner {
 
  private:
   bool has(InputForm form) const { return in_form_ == form || up_form_ == form; }
-  static bool in_blocks(InputForm form) {
-    return form == InputForm::bytes || form == InputForm::words;
-  }
   bool with_tiles() const { return has(InputForm::tiles) || out_form_ == InputForm::tiles; }
   uint64_t n_slots() const { return args_.jobs.back().first_slot + args_.jobs.back().n_slots; }
   uint32_t token_of(uint64_t slot) const {
@@ -83,7 +80,7 @@ class Runner {
 
   /// Brings the input rows of each job together.
   void gather() {
-    if (in_blocks(in_form_) || in_blocks(up_form_)) {
+    if (is_in_blocks(in_form_) || is_in_blocks(up_form_)) {
       const ByteRows all = args_.input.byte_rows();
       const auto parts = static_cast<uint64_t>(all.n_parts);
       if (s_.blocks.size() < n_slots() * parts) s_.blocks.resize(n_slots() * parts);
@@ -255,7 +252,7 @@ class Runner {
   void unit_product(const Weight& w, InputForm form, const JobRows& rows, uint64_t slot, uint64_t n,
                     float* y) {
     const uint64_t begin = rows.first_panel(), end = rows.end_panel();
-    if (in_blocks(form)) {
+    if (is_in_blocks(form)) {
       const ByteRows x{s_.blocks.data(), n_parts(args_.input.precision()), 0,
                        form == InputForm::words};
       multiply_bytes(w, x.part(rows.job.first_slot + slot, n), y, kUnitRows, begin, end);
@@ -293,7 +290,7 @@ class Runner {
     const FfnJob& job = rows.job;
     const uint64_t first_row = s_.first_row[rows.index];
     float* out = args_.out + job.first_slot * n_embd_;
-    if (in_blocks(out_form_)) {
+    if (is_in_blocks(out_form_)) {
       multiply_bytes(job.down, s_.hidden.blocks(first_row, job.n_slots), out + rows.begin, n_embd_,
                      rows.first_panel(), rows.end_panel());
     } else if (out_form_ == InputForm::floats) {

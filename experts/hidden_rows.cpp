@@ -41,7 +41,7 @@ void HiddenRows::set(InputForm form, Precision precision, uint64_t n_rows, uint6
   n_cols_ = n_cols;
   const uint64_t n = bytes_of(form, precision, n_rows, n_cols);
   if (data_.n_bytes() < n) data_ = HugeBuffer(n);
-  if (!in_blocks()) return;
+  if (!is_in_blocks(form_)) return;
   const uint64_t n_blocks = n_rows * static_cast<uint64_t>(n_parts(precision));
   if (block_rows_.size() < n_blocks) block_rows_.resize(n_blocks);
   for (uint64_t i = 0; i < n_blocks; ++i) {
@@ -61,7 +61,7 @@ void HiddenRows::store(uint64_t row, uint64_t column, const float* values, uint6
     std::copy_n(values, n, padded);
     values = padded;
   }
-  if (in_blocks()) {
+  if (is_in_blocks(form_)) {
     const uint64_t block = column / ActivationBlock::kCols;
     const auto at = [&](uint64_t i) {
       return const_cast<ActivationBlock*>(block_rows_[i]) + block;

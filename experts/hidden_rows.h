@@ -42,8 +42,6 @@ class HiddenRows {
  private:
   static uint64_t bytes_of(InputForm form, Precision precision, uint64_t n_rows, uint64_t n_cols);
 
-  bool in_blocks() const { return form_ == InputForm::bytes || form_ == InputForm::words; }
-
   InputForm form_ = InputForm::floats;
   Precision precision_ = Precision::normal;
   uint64_t n_rows_ = 0, n_cols_ = 0;

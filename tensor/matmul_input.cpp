@@ -60,8 +60,7 @@ TileRows MatmulInput::tile_rows() const {
 }
 
 void MatmulInput::prepare(InputForm form, Workers& workers) {
-  const bool words = form == InputForm::words;
-  if ((form == InputForm::bytes || words) && !have_blocks_) make_blocks(workers, words);
+  if (is_in_blocks(form) && !have_blocks_) make_blocks(workers, form == InputForm::words);
   if (form == InputForm::tiles && !have_tiles_) make_tiles(workers);
 }
 

@@ -21,6 +21,9 @@ enum class InputForm {
   words,   // the same, two that hold words
   tiles,   // bf16 tiles
 };
+inline bool is_in_blocks(InputForm form) {
+  return form == InputForm::bytes || form == InputForm::words;
+}
 
 /// What products of n_tokens tokens with a weight of this type take at the level in force:
 ///   floats   at scalar; F32 at every level; F16 and BF16 but for tiles

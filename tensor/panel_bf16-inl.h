@@ -210,13 +210,13 @@ struct TileUnpacker {
       const bool high = reader.is_high(g, i);
       if (i == 0 || high != reader.is_high(g, i - 1)) set_part_scales(high ? 4 : 0);
       const __m512i x = reader.packed(g, i);
-      store_weights<kSplit>(tile + 128 * i, even_weights(x, high ? 0xf0 : 0x0f));
-      store_weights<kSplit>(tile + 128 * i + 64, odd_weights(x, high ? 0xf000 : 0x0f00));
+      store_weights<kSplit>(tile + 128 * i, weights(x, high ? 0xf0 : 0x0f, even_scale));
+      store_weights<kSplit>(tile + 128 * i + 64, weights(x, high ? 0xf000 : 0x0f00, odd_scale));
     } else {
       if (i % kQuadsOfScale == 0) set_part_scales(0);
       const __m512i x = reader.quad(g, i);
-      store_weights<kSplit>(tile + 128 * i, even_weights(x, 0x00ff));
-      store_weights<kSplit>(tile + 128 * i + 64, odd_weights(x, 0xff00));
+      store_weights<kSplit>(tile + 128 * i, weights(x, 0x00ff, even_scale));
+      store_weights<kSplit>(tile + 128 * i + 64, weights(x, 0xff00, odd_scale));
     }
   }
 
@@ -230,14 +230,9 @@ struct TileUnpacker {
     even_scale = shift == 0 ? scale : scaled(shift);
     odd_scale = scaled(shift + 8);
   }
-  HYBRID_INLINE static __m512h masked(__m512i x, uint16_t mask) {
-    return _mm512_cvtepu16_ph(_mm512_and_si512(x, _mm512_set1_epi16(static_cast<int16_t>(mask))));
-  }
-  HYBRID_INLINE __m512h even_weights(__m512i x, uint16_t mask) const {
-    return _mm512_fmadd_ph(masked(x, mask), even_scale, offset);
-  }
-  HYBRID_INLINE __m512h odd_weights(__m512i x, uint16_t mask) const {
-    return _mm512_fmadd_ph(masked(x, mask), odd_scale, offset);
+  HYBRID_INLINE __m512h weights(__m512i x, uint16_t mask, __m512h part_scale) const {
+    const __m512i bits = _mm512_and_si512(x, _mm512_set1_epi16(static_cast<int16_t>(mask)));
+    return _mm512_fmadd_ph(_mm512_cvtepu16_ph(bits), part_scale, offset);
   }
   /// The values of the nibbles at bit `shift` of each word.
   HYBRID_INLINE static __m512h look_up(__m512i x, unsigned shift) {
