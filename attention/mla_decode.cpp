@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <vector>
 
-#include "attention/attend_latents.h"
-#include "base/error.h"
 #include "base/half.h"
 #include "tensor/dequantize.h"
 #include "tensor/panel_matmul.h"
@@ -67,7 +65,7 @@ PanelMatrix head_of(const PanelMatrix& m, uint64_t head, uint64_t n_rows) {
 }
 
 /// out = V_h latent
-void project_values(const PanelMatrix& v, const float* latent, float* out) {
+void project_head(const PanelMatrix& v, const float* latent, float* out) {
   if (is_float(v.type)) {
     return multiply_panels(v, latent, 1, out, v.n_rows);
   }
@@ -110,24 +108,23 @@ void make_mla_decode_head(const MlaShape& s, const MlaUpProjection& up, uint32_t
   pack_rows(w.values, uint64_t{head} * s.v_dim / kPanelRows, source.row(first), s.v_dim);
 }
 
-void mla_attention_decode(const MlaAttentionArgs& args, const MlaDecodeWeights& w,
-                          const KvCache& cache, Workers& workers) {
-  const MlaShape& s = args.shape;
-  const VectorOps ops = vector_ops();
-  HYBRID_CHECK(args.n_tokens == 1 && !w.empty() && cache.shape().row_dim == s.cache_row());
-  HYBRID_CHECK(args.first_position < cache.shape().n_ctx);
+void absorb_query(const MlaShape& s, const MlaDecodeWeights& w, const float* q, float* to,
+                  Workers& workers) {
   workers.parallel_ranges(s.n_heads, 1, [&](uint64_t begin, uint64_t end, int) {
     for (uint64_t h = begin; h < end; ++h) {
-      const float* q = args.q + h * s.qk_dim();
-      float* latent = args.latent + h * s.cache_row();
-      multiply_panels(head_of(w.absorbed_keys, h, s.kv_lora), q, 1, latent, s.kv_lora);
-      std::copy_n(q + s.qk_nope, s.qk_rope, latent + s.kv_lora);
+      const float* from = q + h * s.qk_dim();
+      float* at = to + h * s.cache_row();
+      multiply_panels(head_of(w.absorbed_keys, h, s.kv_lora), from, 1, at, s.kv_lora);
+      std::copy_n(from + s.qk_nope, s.qk_rope, at + s.kv_lora);
     }
-    attend_latents(args, cache, ops, 0, static_cast<uint32_t>(begin),
-                   static_cast<uint32_t>(end - begin));
+  });
+}
+
+void project_values(const MlaShape& s, const MlaDecodeWeights& w, const float* latents, float* to,
+                    Workers& workers) {
+  workers.parallel_ranges(s.n_heads, 1, [&](uint64_t begin, uint64_t end, int) {
     for (uint64_t h = begin; h < end; ++h) {
-      project_values(head_of(w.values, h, s.v_dim), args.latent + h * s.cache_row(),
-                     args.out + h * s.v_dim);
+      project_head(head_of(w.values, h, s.v_dim), latents + h * s.kv_lora, to + h * s.v_dim);
     }
   });
 }

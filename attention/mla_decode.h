@@ -1,6 +1,6 @@
 #pragma once
-// Absorbed attention of a single token from weights prepared for it at load: the same function as
-// mla_attention_absorbed, at the speed of memory.
+// What stands before and behind attention on latents, for a single token, from weights prepared for
+// it at load: at the speed of memory.
 //
 //   absorbed keys   W_h^T of each head as F16, rounded once from the file's blocks: a product along
 //                   its rows wants it transposed, and 2^-12 is far below the rounding of
@@ -9,8 +9,7 @@
 
 #include <cstdint>
 
-#include "attention/kv_cache.h"
-#include "attention/mla_attention.h"
+#include "attention/mla_shape.h"
 #include "numa/workers.h"
 #include "tensor/panel.h"
 
@@ -37,8 +36,11 @@ void make_mla_decode_head(const MlaShape& shape, const MlaUpProjection& up, uint
 MlaDecodeWeights place_mla_decode(const MlaShape& shape, const MlaUpProjection& up,
                                   std::byte* panels, int8_t* exponents);
 
-/// args.n_tokens == 1. Parallel over heads; each head is computed alone.
-void mla_attention_decode(const MlaAttentionArgs& args, const MlaDecodeWeights& weights,
-                          const KvCache& cache, Workers& workers);
+// absorb_queries() and project_values() (attention/mla_projection.h) of one token from these
+// weights. Parallel over heads; each head is computed alone.
+void absorb_query(const MlaShape& shape, const MlaDecodeWeights& weights, const float* q, float* to,
+                  Workers& workers);
+void project_values(const MlaShape& shape, const MlaDecodeWeights& weights, const float* latents,
+                    float* to, Workers& workers);
 
 }  // namespace hybrid

@@ -83,10 +83,10 @@ double bytes_per_token(const Model& model, const ExecutionOptions& execution,
                        const BenchTest& test) {
   double n = 0;
   for (uint32_t i = 1; i <= test.n_gen; ++i) {
-    n += static_cast<double>(decode_bytes(model, execution.cache_type, test.n_depth + i));
+    n += static_cast<double>(decode_bytes(model, execution.attention, test.n_depth + i));
   }
   if (test.n_prompt > 0) {
-    n += static_cast<double>(prefill_bytes(model, execution.cache_type, test.n_prompt,
+    n += static_cast<double>(prefill_bytes(model, execution.attention, test.n_prompt,
                                            execution.n_batch, execution.n_ubatch));
   }
   return n / test.n_timed();

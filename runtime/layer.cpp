@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "attention/mla_attention.h"
 #include "experts/router.h"
 #include "tensor/parallel_matmul.h"
 #include "tensor/rms_norm.h"
@@ -58,6 +57,16 @@ void project_queries(const LayerWeights& w, StepContext& step) {
   });
 }
 
+/// Calls body(segment, index of its first token) for all segments.
+template <class Body>
+void for_segments(const StepContext& step, const Body& body) {
+  uint64_t first = 0;
+  for (const BatchSegment& segment : step.segments) {
+    body(segment, first);
+    first += segment.n_tokens;
+  }
+}
+
 /// Computes the latent rows of the normed input and stores them in the cache.
 void store_latents(const LayerWeights& w, uint32_t layer, StepContext& step) {
   Activations& act = step.act;
@@ -67,28 +76,28 @@ void store_latents(const LayerWeights& w, uint32_t layer, StepContext& step) {
     float* row = act.kv.data() + uint64_t{t} * mla.cache_row();
     rms_norm(row, w.kv_a_norm, step.config.rms_epsilon, row);
     rotate_pairs(row + mla.kv_lora, act.rope_table.data() + uint64_t{t} * mla.qk_rope, mla.qk_rope);
-    step.cache.store(layer, step.first_position + t, row);
+  });
+  for_segments(step, [&](const BatchSegment& segment, uint64_t first) {
+    act.attention.store(w.kv_up, act.kv.data() + first * mla.cache_row(), segment.n_tokens,
+                        *segment.cache, layer, segment.first_position, step.workers);
   });
 }
 
 void attend(const LayerWeights& w, uint32_t layer, StepContext& step) {
   Activations& act = step.act;
-  MlaAttentionArgs args;
-  args.shape = step.config.mla;
-  args.kq_scale = step.config.kq_scale;
-  args.layer = layer;
-  args.first_position = step.first_position;
-  args.n_tokens = step.n_tokens;
-  args.q = act.q.data();
-  args.out = act.attention.data();
-  args.latent = act.latent.data();
-  if (step.n_tokens == 1 && !w.decode.empty() && simd_level() != SimdLevel::scalar) {
-    mla_attention_decode(args, w.decode, step.cache, step.workers);
-  } else if (is_unabsorbed(step.mla, step.n_tokens)) {
-    mla_attention_unabsorbed(args, w.kv_up, step.cache, *act.unabsorbed, step.workers);
-  } else {
-    mla_attention_absorbed(args, w.kv_up, step.cache, step.workers);
-  }
+  const MlaShape& mla = step.config.mla;
+  // The scalar level is the reference: it takes the file's own blocks.
+  const MlaDecodeWeights decode = simd_level() == SimdLevel::scalar ? MlaDecodeWeights{} : w.decode;
+  for_segments(step, [&](const BatchSegment& segment, uint64_t first) {
+    MlaArgs args;
+    args.kq_scale = step.config.kq_scale;
+    args.layer = layer;
+    args.first_position = segment.first_position;
+    args.n_tokens = segment.n_tokens;
+    args.q = act.q.data() + first * mla.n_heads * mla.qk_dim();
+    args.out = act.attended.data() + first * mla.n_heads * mla.v_dim;
+    act.attention.attend(args, w.kv_up, decode, *segment.cache, step.workers);
+  });
 }
 
 /// act.projected = down(silu(gate x) * up x) of the normed input.
@@ -140,35 +149,22 @@ void add_routed_experts(const LayerWeights& w, StepContext& step) {
   moe_ffn(args, moe, w.experts, act.moe, step.workers);
 }
 
-/// A buffer of Activations, its floats per token, and for how many tokens it is used at most.
+/// A buffer of Activations and its floats per token.
 struct FloatBuffer {
   std::vector<float> Activations::*buffer;
   uint64_t n_per_token;
-  uint64_t max_tokens = UINT64_MAX;
-
-  uint64_t n_floats(uint64_t n_tokens) const {
-    return std::min(n_tokens, max_tokens) * n_per_token;
-  }
 };
 
 /// The one list of them: what is taken and what is counted cannot differ.
-std::vector<FloatBuffer> float_buffers(const ModelConfig& c, MlaMode mode) {
+std::vector<FloatBuffer> float_buffers(const ModelConfig& c) {
   const MlaShape& mla = c.mla;
   const uint64_t n_heads = mla.n_heads;
-  const uint64_t max_absorbed =
-      mode == MlaMode::unabsorbed_prefill ? kMinUnabsorbedTokens - 1 : UINT64_MAX;
   return {
-      {&Activations::hidden, c.n_embd},
-      {&Activations::normed, c.n_embd},
-      {&Activations::q_latent, mla.q_lora},
-      {&Activations::q, n_heads * mla.qk_dim()},
-      {&Activations::kv, mla.cache_row()},
-      {&Activations::latent, n_heads * mla.cache_row(), max_absorbed},
-      {&Activations::attention, n_heads * mla.v_dim},
-      {&Activations::projected, c.n_embd},
-      {&Activations::router, c.moe.n_experts},
-      {&Activations::weights, c.moe.n_used},
-      {&Activations::rope_table, mla.qk_rope},
+      {&Activations::hidden, c.n_embd},      {&Activations::normed, c.n_embd},
+      {&Activations::q_latent, mla.q_lora},  {&Activations::q, n_heads * mla.qk_dim()},
+      {&Activations::kv, mla.cache_row()},   {&Activations::attended, n_heads * mla.v_dim},
+      {&Activations::projected, c.n_embd},   {&Activations::router, c.moe.n_experts},
+      {&Activations::weights, c.moe.n_used}, {&Activations::rope_table, mla.qk_rope},
   };
 }
 
@@ -186,19 +182,18 @@ uint64_t max_dense_ff(const ModelConfig& c) {
 
 }  // namespace
 
-uint64_t Activations::n_bytes(const ModelConfig& c, uint64_t n, MlaMode mode) {
+uint64_t Activations::n_bytes(const ModelConfig& c, uint64_t n, const MlaPlan& attention) {
   uint64_t n_bytes = n * c.moe.n_used * sizeof(int32_t);  // ids
-  for (const FloatBuffer& b : float_buffers(c, mode)) n_bytes += b.n_floats(n) * sizeof(float);
-  if (is_unabsorbed(mode, n)) n_bytes += MlaUnabsorbedScratch::n_bytes(c.mla, n);
-  return n_bytes + MatmulInput::n_bytes(n, max_input_cols(c)) +
+  for (const FloatBuffer& b : float_buffers(c)) n_bytes += n * b.n_per_token * sizeof(float);
+  return n_bytes + attention.n_bytes() + MatmulInput::n_bytes(n, max_input_cols(c)) +
          FfnScratch::n_bytes(c.n_embd, max_dense_ff(c), n, 1) +
          MoeFfnScratch::n_bytes(c.moe, c.n_embd, n);
 }
 
-Activations::Activations(const ModelConfig& c, uint32_t max_tokens, MlaMode mode) {
+Activations::Activations(const ModelConfig& c, uint32_t max_tokens, const MlaPlan& attention_plan)
+    : attention(attention_plan) {
   const uint64_t n = max_tokens;
-  for (const FloatBuffer& b : float_buffers(c, mode)) (this->*b.buffer).resize(b.n_floats(n));
-  if (is_unabsorbed(mode, n)) unabsorbed = std::make_unique<MlaUnabsorbedScratch>(c.mla, n);
+  for (const FloatBuffer& b : float_buffers(c)) (this->*b.buffer).resize(n * b.n_per_token);
   ids.resize(n * c.moe.n_used);
   input.reserve(n, max_input_cols(c));
   ffn.reserve(c.n_embd, max_dense_ff(c), n, 1);
@@ -214,7 +209,7 @@ void decoder_layer(const LayerWeights& w, uint32_t layer, StepContext& step) {
   if (step.config.mla.q_lora > 0) product(step, w.q_a, act.q_latent);
   project_queries(w, step);
   attend(w, layer, step);
-  set_input(step, act.attention, uint64_t{step.config.mla.n_heads} * step.config.mla.v_dim,
+  set_input(step, act.attended, uint64_t{step.config.mla.n_heads} * step.config.mla.v_dim,
             Precision::exact);
   product(step, w.attn_output, act.projected);
   add_projected(step);

@@ -1,12 +1,11 @@
 #pragma once
 // One decoder layer on a micro-batch.
 
-#include <memory>
+#include <span>
 #include <vector>
 
 #include "attention/kv_cache.h"
-#include "attention/mla_attention_unabsorbed.h"
-#include "attention/mla_mode.h"
+#include "attention/mla_attention.h"
 #include "experts/moe_ffn.h"
 #include "numa/workers.h"
 #include "runtime/expert_choice.h"
@@ -16,17 +15,17 @@ namespace hybrid {
 
 /// The buffers of a micro-batch, taken once; all [n_tokens][dim] without gaps.
 struct Activations {
-  Activations(const ModelConfig& config, uint32_t max_tokens, MlaMode mla);
+  /// Throws Error where the plan's limit of scratch is too small for any step.
+  Activations(const ModelConfig& config, uint32_t max_tokens, const MlaPlan& attention);
   /// Bytes that the constructor takes.
-  static uint64_t n_bytes(const ModelConfig& config, uint64_t max_tokens, MlaMode mla);
+  static uint64_t n_bytes(const ModelConfig& config, uint64_t max_tokens, const MlaPlan& attention);
 
   std::vector<float> hidden;      // n_embd: the residual stream
   std::vector<float> normed;      // n_embd
   std::vector<float> q_latent;    // q_lora
   std::vector<float> q;           // n_heads * qk_dim
   std::vector<float> kv;          // cache_row
-  std::vector<float> latent;      // n_heads * cache_row, of tokens with absorbed attention
-  std::vector<float> attention;   // n_heads * v_dim
+  std::vector<float> attended;    // n_heads * v_dim
   std::vector<float> projected;   // n_embd
   std::vector<float> router;      // n_experts
   std::vector<int32_t> ids;       // n_used
@@ -35,18 +34,23 @@ struct Activations {
   MatmulInput input;              // what products take, in their forms
   FfnScratch ffn;                 // of dense nets
   MoeFfnScratch moe;
-  std::unique_ptr<MlaUnabsorbedScratch> unabsorbed;  // where the mode has a use for it
+  MlaAttention attention;
+};
+
+/// Tokens of a micro-batch that belong to one sequence: they follow what its cache holds.
+struct BatchSegment {
+  KvCache* cache = nullptr;
+  uint32_t first_position = 0;
+  uint32_t n_tokens = 0;
 };
 
 /// What all layers of a step share.
 struct StepContext {
   const ModelConfig& config;
-  KvCache& cache;
   Activations& act;
   Workers& workers;
-  uint32_t first_position = 0;
+  std::span<const BatchSegment> segments;  // one after the other, n_tokens together
   uint32_t n_tokens = 0;
-  MlaMode mla = MlaMode::absorbed;
   uint32_t choice_offset = 0;            // the micro-batch's first token in the two below
   const ExpertChoice* replay = nullptr;  // experts to use instead of the router's choice
   ExpertChoice* record = nullptr;        // filled with the experts used

@@ -38,8 +38,13 @@ std::filesystem::path Model::write_cache(Workers& workers, const LoadProgress& p
   return writer.path();
 }
 
-KvCache Model::make_cache(uint32_t n_ctx, DType type) const {
-  return KvCache({config_.n_layers, n_ctx, config_.mla.cache_row(), type});
+KvCache Model::make_cache(uint32_t n_ctx, const AttentionOptions& options) const {
+  return KvCache(mla_cache_shape(config_.mla, config_.n_layers, n_ctx, options));
+}
+
+MlaPlan Model::plan_attention(uint32_t n_ctx, uint32_t n_ubatch,
+                              const AttentionOptions& options) const {
+  return MlaPlan(config_.mla, options, n_ctx, n_ubatch);
 }
 
 void Model::embed(const ForwardArgs& args, Activations& act) const {
@@ -50,20 +55,25 @@ void Model::embed(const ForwardArgs& args, Activations& act) const {
   }
 }
 
-bool Model::forward(const ForwardArgs& args, KvCache& cache, Activations& act,
-                    Workers& workers) const {
+void Model::fill_rope_table(const ForwardArgs& args, Activations& act) const {
+  float* row = act.rope_table.data();
+  for (const BatchSegment& segment : args.segments) {
+    for (uint32_t t = 0; t < segment.n_tokens; ++t, row += rope_.n_dims()) {
+      rope_.fill_table(segment.first_position + t, row);
+    }
+  }
+}
+
+bool Model::forward(const ForwardArgs& args, Activations& act, Workers& workers) const {
   const auto n_tokens = static_cast<uint32_t>(args.tokens.size());
   HYBRID_CHECK(uint64_t{n_tokens} * config_.n_embd <= act.hidden.size());
-  HYBRID_CHECK(args.n_logit_rows <= n_tokens);
+  uint64_t n_in_segments = 0;
+  for (const BatchSegment& segment : args.segments) n_in_segments += segment.n_tokens;
+  HYBRID_CHECK(n_in_segments == n_tokens);
   embed(args, act);
-  for (uint32_t t = 0; t < n_tokens; ++t) {
-    rope_.fill_table(args.first_position + t, act.rope_table.data() + t * rope_.n_dims());
-  }
+  fill_rope_table(args, act);
 
-  StepContext step{config_, cache, act, workers};
-  step.first_position = args.first_position;
-  step.n_tokens = n_tokens;
-  step.mla = args.mla;
+  StepContext step{config_, act, workers, args.segments, n_tokens};
   step.choice_offset = args.choice_offset;
   step.replay = args.replay;
   step.record = args.record;
@@ -72,14 +82,13 @@ bool Model::forward(const ForwardArgs& args, KvCache& cache, Activations& act,
     decoder_layer(weights_.layers[layer], layer, step);
   }
 
-  if (args.n_logit_rows == 0) return true;
-  const uint64_t skipped = n_tokens - args.n_logit_rows;
-  for (uint64_t t = skipped; t < n_tokens; ++t) {
-    rms_norm(act.hidden.data() + t * config_.n_embd, weights_.output_norm, config_.rms_epsilon,
-             act.normed.data() + t * config_.n_embd);
+  if (args.logit_tokens.empty()) return true;
+  for (size_t i = 0; i < args.logit_tokens.size(); ++i) {
+    HYBRID_CHECK(args.logit_tokens[i] < n_tokens && args.logit_tokens[i] >= i);
+    rms_norm(act.hidden.data() + uint64_t{args.logit_tokens[i]} * config_.n_embd,
+             weights_.output_norm, config_.rms_epsilon, act.normed.data() + i * config_.n_embd);
   }
-  act.input.set(act.normed.data() + skipped * config_.n_embd, args.n_logit_rows, config_.n_embd,
-                Precision::exact);
+  act.input.set(act.normed.data(), args.logit_tokens.size(), config_.n_embd, Precision::exact);
   matmul(weights_.output, act.input, args.logits, workers);
   return true;
 }

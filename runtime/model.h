@@ -14,12 +14,11 @@
 namespace hybrid {
 
 struct ForwardArgs {
-  std::span<const TokenId> tokens;  // one micro-batch, ids in [0, n_vocab)
-  uint32_t first_position = 0;      // of tokens[0]; the cache holds all positions before it
-  uint32_t n_logit_rows = 0;        // logits are wanted for this many tokens at the end
-  float* logits = nullptr;          // [n_logit_rows][n_vocab]
-  MlaMode mla = MlaMode::absorbed;  // the activations were made for it
-  uint32_t choice_offset = 0;       // of tokens[0] in the two below
+  std::span<const TokenId> tokens;         // one micro-batch, ids in [0, n_vocab)
+  std::span<const BatchSegment> segments;  // whose they are, in this order
+  std::span<const uint32_t> logit_tokens;  // indices of those whose logits are wanted, ascending
+  float* logits = nullptr;                 // [logit_tokens.size()][n_vocab]
+  uint32_t choice_offset = 0;              // of tokens[0] in the two below
   const ExpertChoice* replay = nullptr;
   ExpertChoice* record = nullptr;
   const std::atomic<bool>* stop = nullptr;  // looked at between layers
@@ -49,14 +48,16 @@ class Model {
   uint64_t packed_bytes() const { return packed_.n_bytes(); }
   uint64_t decode_bytes() const { return decode_.n_bytes(); }
 
-  KvCache make_cache(uint32_t n_ctx, DType type) const;
+  KvCache make_cache(uint32_t n_ctx, const AttentionOptions& options) const;
+  MlaPlan plan_attention(uint32_t n_ctx, uint32_t n_ubatch, const AttentionOptions& options) const;
 
   /// One pass over all layers. False where `stop` ended it early; the cache rows of this
   /// micro-batch are then undefined.
-  bool forward(const ForwardArgs& args, KvCache& cache, Activations& act, Workers& workers) const;
+  bool forward(const ForwardArgs& args, Activations& act, Workers& workers) const;
 
  private:
   void embed(const ForwardArgs& args, Activations& act) const;
+  void fill_rope_table(const ForwardArgs& args, Activations& act) const;
 
   GgufFile file_;
   ModelConfig config_;

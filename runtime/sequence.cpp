@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "base/error.h"
 #include "base/units.h"
@@ -11,9 +12,10 @@ namespace hybrid {
 
 namespace {
 
-void check_memory(const Model& model, uint32_t n_ctx, uint32_t n_ubatch, MlaMode mla,
-                  uint64_t cache_bytes) {
-  const uint64_t activation_bytes = Activations::n_bytes(model.config(), n_ubatch, mla);
+MlaPlan checked_plan(const Model& model, uint32_t n_ctx, uint32_t n_ubatch,
+                     const AttentionOptions& options, uint64_t cache_bytes) {
+  const MlaPlan plan = model.plan_attention(n_ctx, n_ubatch, options);
+  const uint64_t activation_bytes = Activations::n_bytes(model.config(), n_ubatch, plan);
   const uint64_t available = available_memory_bytes();
   if (cache_bytes > available || activation_bytes > available - cache_bytes) {
     fail(
@@ -22,6 +24,7 @@ void check_memory(const Model& model, uint32_t n_ctx, uint32_t n_ubatch, MlaMode
         n_ctx, format_bytes(cache_bytes), n_ubatch, format_bytes(activation_bytes),
         format_bytes(available));
   }
+  return plan;
 }
 
 void check_finite(std::span<const float> logits, uint64_t n_vocab, uint64_t first_position) {
@@ -41,21 +44,65 @@ Sequence::Sequence(const Model& model, uint32_t n_ctx, const ExecutionOptions& o
     : model_(model),
       n_ctx_(n_ctx),
       n_ubatch_(std::min({options.n_ubatch, options.n_batch, n_ctx})),
-      mla_(options.mla),
-      cache_(model.make_cache(n_ctx, options.cache_type)),
-      act_((check_memory(model, n_ctx, n_ubatch_, mla_, cache_.n_bytes()), model.config()),
-           n_ubatch_, mla_),
+      cache_(model.make_cache(n_ctx, options.attention)),
+      act_(model.config(), n_ubatch_,
+           checked_plan(model, n_ctx, n_ubatch_, options.attention, cache_.n_bytes())),
       decode_workers_(options.n_threads) {
   if (options.n_threads_batch != options.n_threads) batch_workers_.emplace(options.n_threads_batch);
 }
 
 uint64_t Sequence::activation_bytes() const {
-  return Activations::n_bytes(model_.config(), n_ubatch_, mla_);
+  return Activations::n_bytes(model_.config(), n_ubatch_, attention_plan());
 }
 
 void Sequence::truncate(size_t n) {
   HYBRID_CHECK(n <= tokens_.size());
   tokens_.resize(n);
+}
+
+void Sequence::copy_prefix(Sequence& from, size_t n) {
+  HYBRID_CHECK(&from.model_ == &model_ && n <= from.tokens_.size() && n <= n_ctx_);
+  cache_.copy_prefix(from.cache_, static_cast<uint32_t>(n));
+  tokens_.assign(from.tokens_.begin(), from.tokens_.begin() + static_cast<std::ptrdiff_t>(n));
+}
+
+bool Sequence::append_together(std::span<const Part> parts, const std::atomic<bool>* stop) {
+  HYBRID_CHECK(!parts.empty());
+  Sequence& first = *parts.front().sequence;
+  std::vector<TokenId> tokens;
+  std::vector<BatchSegment> segments;
+  std::vector<uint32_t> logit_tokens;
+  for (const Part& part : parts) {
+    Sequence& s = *part.sequence;
+    HYBRID_CHECK(&s.model_ == &first.model_ && s.n_ctx_ <= first.n_ctx_);
+    HYBRID_CHECK(!part.tokens.empty() && part.tokens.size() <= s.n_free());
+    tokens.insert(tokens.end(), part.tokens.begin(), part.tokens.end());
+    segments.push_back({&s.cache_, static_cast<uint32_t>(s.tokens_.size()),
+                        static_cast<uint32_t>(part.tokens.size())});
+    if (part.logits != nullptr) logit_tokens.push_back(static_cast<uint32_t>(tokens.size() - 1));
+  }
+  HYBRID_CHECK(tokens.size() <= first.n_ubatch_);
+  const uint64_t n_vocab = first.model_.config().n_vocab;
+  std::vector<float> logits(logit_tokens.size() * n_vocab);
+  ForwardArgs forward;
+  forward.tokens = tokens;
+  forward.segments = segments;
+  forward.logit_tokens = logit_tokens;
+  forward.logits = logits.data();
+  forward.stop = stop;
+  Workers& workers =
+      tokens.size() > 1 && first.batch_workers_ ? *first.batch_workers_ : first.decode_workers_;
+  if (!first.model_.forward(forward, first.act_, workers)) return false;
+  const float* row = logits.data();
+  for (const Part& part : parts) {
+    Sequence& s = *part.sequence;
+    s.tokens_.insert(s.tokens_.end(), part.tokens.begin(), part.tokens.end());
+    if (part.logits == nullptr) continue;
+    check_finite({row, n_vocab}, n_vocab, s.tokens_.size() - 1);
+    std::copy_n(row, n_vocab, part.logits);
+    row += n_vocab;
+  }
+  return true;
 }
 
 bool Sequence::append(const AppendArgs& args) {
@@ -71,22 +118,25 @@ bool Sequence::append(const AppendArgs& args) {
     const uint32_t n = std::min(n_ubatch_, n_total - done);
     ForwardArgs forward;
     forward.tokens = args.tokens.subspan(done, n);
-    forward.first_position = static_cast<uint32_t>(tokens_.size());
+    const auto first_position = static_cast<uint32_t>(tokens_.size());
+    const BatchSegment segment{&cache_, first_position, n};
+    forward.segments = std::span(&segment, 1);
     forward.choice_offset = args.choice_offset + done;
     forward.replay = args.replay;
     forward.record = args.record;
     forward.stop = args.stop;
-    forward.mla = mla_;
-    if (done + n > first_logit) {
-      forward.n_logit_rows = std::min(n, done + n - first_logit);
-      const uint64_t row = done + n - forward.n_logit_rows - first_logit;
+    const uint32_t n_logits = std::min(n, done + n - std::min(done + n, first_logit));
+    std::vector<uint32_t> logit_tokens(n_logits);
+    std::iota(logit_tokens.begin(), logit_tokens.end(), n - n_logits);
+    forward.logit_tokens = logit_tokens;
+    if (n_logits > 0) {
+      const uint64_t row = done + n - n_logits - first_logit;
       forward.logits = args.logits + row * model_.config().n_vocab;
     }
     Workers& workers = n > 1 && batch_workers_ ? *batch_workers_ : decode_workers_;
-    if (!model_.forward(forward, cache_, act_, workers)) return false;
+    if (!model_.forward(forward, act_, workers)) return false;
     const uint64_t n_vocab = model_.config().n_vocab;
-    check_finite({forward.logits, forward.n_logit_rows * n_vocab}, n_vocab,
-                 forward.first_position + n - forward.n_logit_rows);
+    check_finite({forward.logits, n_logits * n_vocab}, n_vocab, first_position + n - n_logits);
     tokens_.insert(tokens_.end(), forward.tokens.begin(), forward.tokens.end());
     done += n;
   }

@@ -16,8 +16,7 @@ struct ExecutionOptions {
   uint32_t n_ubatch = 512;
   int n_threads = 1;        // for single tokens
   int n_threads_batch = 1;  // for more than one
-  DType cache_type = DType::f16;
-  MlaMode mla = MlaMode::unabsorbed_prefill;
+  AttentionOptions attention = {};
 };
 
 class Sequence {
@@ -50,6 +49,24 @@ class Sequence {
   /// Forgets all but the first n tokens.
   void truncate(size_t n);
 
+  /// Forgets everything and takes the first n tokens of another sequence of the same model and
+  /// cache type, without computing them. n <= n_ctx().
+  void copy_prefix(Sequence& from, size_t n);
+
+  /// One sequence's part of a step that several take together.
+  struct Part {
+    Sequence* sequence = nullptr;
+    std::span<const TokenId> tokens;  // at least one, at most n_free()
+    float* logits = nullptr;          // [n_vocab] of the last token, or null
+  };
+  /// Runs the tokens of all parts, of different sequences of one model, through the model in one
+  /// micro-batch, with the first one's threads and buffers: together no more tokens than its
+  /// micro-batch, and none of the sequences with a longer context. As append() otherwise.
+  static bool append_together(std::span<const Part> parts, const std::atomic<bool>* stop = nullptr);
+
+  const MlaPlan& attention_plan() const { return act_.attention.plan(); }
+  KvCache& cache() { return cache_; }
+
   /// Whether the threads of decode have cores of their own, and why; for a person.
   std::string thread_placement() const { return decode_workers_.placement(); }
 
@@ -57,7 +74,6 @@ class Sequence {
   const Model& model_;
   uint32_t n_ctx_;
   uint32_t n_ubatch_;
-  MlaMode mla_;
   KvCache cache_;
   Activations act_;
   Workers decode_workers_;

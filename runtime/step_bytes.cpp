@@ -36,7 +36,7 @@ double expected_experts(const MoeShape& shape, uint64_t n_tokens) {
   return shape.n_experts * -std::expm1(static_cast<double>(n_tokens) * std::log1p(-share));
 }
 
-uint64_t step_bytes(const Model& model, DType cache_type, const StepShape& step) {
+uint64_t step_bytes(const Model& model, const AttentionOptions& attention, const StepShape& step) {
   HYBRID_CHECK(step.n_tokens > 0);
   const ModelConfig& config = model.config();
   const ModelWeights& w = model.weights();
@@ -51,17 +51,19 @@ uint64_t step_bytes(const Model& model, DType cache_type, const StepShape& step)
     const double share = expected_experts(config.moe, step.n_tokens) / config.moe.n_experts;
     n += static_cast<uint64_t>(std::llround(static_cast<double>(routed) * share));
   }
-  const uint64_t cache_row_bytes = row_bytes(cache_type, config.mla.cache_row());
-  return n + config.n_layers * (step.n_past + step.n_tokens) * cache_row_bytes;
+  const uint64_t per_position =
+      mla_cache_shape(config.mla, config.n_layers, 32, attention).n_bytes();
+  return n + (step.n_past + step.n_tokens) * (per_position / 32);
 }
 
-uint64_t decode_bytes(const Model& model, DType cache_type, uint64_t n_ctx_tokens) {
+uint64_t decode_bytes(const Model& model, const AttentionOptions& attention,
+                      uint64_t n_ctx_tokens) {
   HYBRID_CHECK(n_ctx_tokens > 0);
-  return step_bytes(model, cache_type, {.n_past = n_ctx_tokens - 1});
+  return step_bytes(model, attention, {.n_past = n_ctx_tokens - 1});
 }
 
-uint64_t prefill_bytes(const Model& model, DType cache_type, uint64_t n_tokens, uint64_t n_batch,
-                       uint64_t n_ubatch) {
+uint64_t prefill_bytes(const Model& model, const AttentionOptions& attention, uint64_t n_tokens,
+                       uint64_t n_batch, uint64_t n_ubatch) {
   HYBRID_CHECK(n_batch > 0 && n_ubatch > 0);
   uint64_t n = 0;
   StepShape step;
@@ -70,7 +72,7 @@ uint64_t prefill_bytes(const Model& model, DType cache_type, uint64_t n_tokens, 
     step.n_past = done;
     step.n_tokens = std::min(n_ubatch, batch_end - done);
     step.with_logits = done + step.n_tokens == n_tokens;
-    n += step_bytes(model, cache_type, step);
+    n += step_bytes(model, attention, step);
   }
   return n;
 }

@@ -22,14 +22,14 @@ struct StepShape {
 
 /// All matrices of all layers once, of the routed experts as many as expected_experts(); the
 /// tokens' rows of token_embd; n_past + n_tokens cache rows in each layer.
-uint64_t step_bytes(const Model& model, DType cache_type, const StepShape& step);
+uint64_t step_bytes(const Model& model, const AttentionOptions& attention, const StepShape& step);
 
 /// One token where attention reads n_ctx_tokens cache rows, its own among them (at least 1).
-uint64_t decode_bytes(const Model& model, DType cache_type, uint64_t n_ctx_tokens);
+uint64_t decode_bytes(const Model& model, const AttentionOptions& attention, uint64_t n_ctx_tokens);
 
 /// A prompt of n_tokens into an empty cache: handed over in batches, each cut into micro-batches,
 /// with logits for the last token.
-uint64_t prefill_bytes(const Model& model, DType cache_type, uint64_t n_tokens, uint64_t n_batch,
-                       uint64_t n_ubatch);
+uint64_t prefill_bytes(const Model& model, const AttentionOptions& attention, uint64_t n_tokens,
+                       uint64_t n_batch, uint64_t n_ubatch);
 
 }  // namespace hybrid

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "tensor/row_products.h"
 #include "tensor/simd_float-inl.h"
 
 namespace hybrid::internal {
@@ -20,11 +21,7 @@ constexpr uint64_t kLanes = kVectorsPerSum<L> * sizeof(typename SimdFloat<L>::Ve
 
 constexpr uint64_t kDotChunk = 256;  // elements per partial sum; a multiple of all kLanes
 
-/// Rows of floats at a distance of `stride`.
-struct Rows {
-  const float* data;
-  uint64_t stride;
-};
+using Rows = FloatRows;
 
 /// The sums of one dot product.
 template <SimdLevel L>

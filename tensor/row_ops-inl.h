@@ -1,6 +1,7 @@
 #pragma once
 // Bodies of RowOps at the wide levels, compiled by row_ops_<level>.cpp.
 
+#include "tensor/q8_0_row-inl.h"
 #include "tensor/row_ops.h"
 #include "tensor/simd_row-inl.h"
 
@@ -147,7 +148,7 @@ void to_f16(const float* x, f16_t* y, uint64_t n) {
 template <SimdLevel L>
 RowOps row_ops() {
   return {max<L>,      exp_sum<L>, silu_mul<L>,     sum_of_squares<L>, scale<L>,
-          scale_by<L>, add<L>,     rotate_pairs<L>, to_f16<L>};
+          scale_by<L>, add<L>,     rotate_pairs<L>, to_f16<L>,         to_q8_0};
 }
 
 }  // namespace

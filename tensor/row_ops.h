@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "base/half.h"
+#include "tensor/quant_blocks.h"
 #include "tensor/simd_level.h"
 
 namespace hybrid {
@@ -40,6 +41,10 @@ struct RowOps {
 
   /// y[i] = f32_to_f16(x[i]), the same bits at every level.
   void (*to_f16)(const float* x, f16_t* y, uint64_t n);
+
+  /// n_blocks blocks of 32: d = max |x| / 127 as f16, qs = x / d rounded to nearest even; the same
+  /// bits at every level. A block with an element that is no finite number has one as its scale.
+  void (*to_q8_0)(const float* x, BlockQ8_0* blocks, uint64_t n_blocks);
 };
 
 /// The functions of the level in force.

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "tensor/q8_0_row-inl.h"
 #include "tensor/row_ops.h"
 
 namespace hybrid {
@@ -55,7 +56,8 @@ void to_f16(const float* x, f16_t* y, uint64_t n) {
 
 template <>
 RowOps row_ops_at<SimdLevel::scalar>() {
-  return {max, exp_sum, silu_mul, sum_of_squares, scale, scale_by, add, rotate_pairs, to_f16};
+  return {max,      exp_sum, silu_mul,     sum_of_squares, scale,
+          scale_by, add,     rotate_pairs, to_f16,         internal::to_q8_0};
 }
 
 }  // namespace hybrid

@@ -148,8 +148,7 @@ BenchRow row_of(const Model& model, const Options& combination, const ExecutionO
   row.n_ubatch = std::min(execution.n_ubatch, execution.n_batch);
   row.mla = std::stoi(combination.get("mla"));
   row.fa = combination.get_toggle("flash-attn") ? 1 : 0;
-  // No value: this version's attention takes no such buffer, so nothing limits it.
-  row.amb = combination.find("attn-max-batch") ? combination.get_number("attn-max-batch") : 0;
+  row.amb = combination.get_number("attn-max-batch");
   row.rtr = combination.get_toggle("run-time-repack") ? 1 : 0;
   row.fmoe = combination.get_toggle("fused-moe") ? 1 : 0;
   row.ctk = combination.get("cache-type-k");

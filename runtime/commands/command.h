@@ -46,6 +46,7 @@ void log_detail(const std::string& message);  // with -v
 std::filesystem::path model_path(const Options& options);
 /// The engine is to be prepared (Engine::prepare) after the command's checks.
 EngineOptions engine_options(const Options& options);
+AttentionOptions attention_options(const Options& options);
 SamplingParams sampling_params(const Options& options);
 /// Shows how far loading or writing a cache is: a bar on a terminal, one line at the end. Throws
 /// Interrupted after Ctrl-C.

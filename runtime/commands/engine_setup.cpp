@@ -15,6 +15,34 @@ std::filesystem::path model_path(const Options& options) {
   return demo_model_path();
 }
 
+namespace {
+
+DType cache_type(const std::string& name) {
+  return name == "f32" ? DType::f32 : name == "q8_0" ? DType::q8_0 : DType::f16;
+}
+
+}  // namespace
+
+AttentionOptions attention_options(const Options& options) {
+  AttentionOptions attention;
+  attention.mla = static_cast<MlaMode>(std::stoi(options.get("mla")));
+  attention.flash = options.get_toggle("flash-attn");
+  attention.max_scratch_bytes =
+      static_cast<uint64_t>(options.get_number("attn-max-batch") * (1 << 20));
+  if (attention.max_scratch_bytes == 0 && options.get_number("attn-max-batch") > 0) {
+    fail_usage("-amb: {} MiB is less than a byte", options.get("attn-max-batch"));
+  }
+  attention.key_type = cache_type(options.get("cache-type-k"));
+  attention.value_type = cache_type(options.get("cache-type-v"));
+  if (options.is_set("cache-type-v") && attention.mla != MlaMode::standard &&
+      attention.value_type != attention.key_type) {
+    fail_usage(
+        "-ctv {}: with -mla {} values are part of the cached keys; they have the type of -ctk, {}",
+        options.get("cache-type-v"), options.get("mla"), options.get("cache-type-k"));
+  }
+  return attention;
+}
+
 EngineOptions engine_options(const Options& options) {
   if (const auto isa = options.find("isa")) set_simd_level(*find_simd_level(*isa));
   EngineOptions engine;
@@ -41,8 +69,7 @@ EngineOptions engine_options(const Options& options) {
     const auto batch_threads = options.find_integer("threads-batch");
     if (batch_threads) execution.n_threads_batch = static_cast<int>(*batch_threads);
   }
-  execution.cache_type = options.get("cache-type-k") == "f32" ? DType::f32 : DType::f16;
-  execution.mla = options.get("mla") == "2" ? MlaMode::absorbed : MlaMode::unabsorbed_prefill;
+  execution.attention = attention_options(options);
   return engine;
 }
 
@@ -57,6 +84,19 @@ SamplingParams sampling_params(const Options& options) {
   return params;
 }
 
+namespace {
+
+/// "f16", or "f16/q8_0" where values have a type of their own.
+std::string cache_text(const AttentionOptions& a) {
+  const auto name = [](DType type) {
+    return type == DType::f32 ? "f32" : type == DType::q8_0 ? "q8_0" : "f16";
+  };
+  if (a.mla != MlaMode::standard || a.key_type == a.value_type) return name(a.key_type);
+  return fmt::format("{}/{}", name(a.key_type), name(a.value_type));
+}
+
+}  // namespace
+
 void log_banner(const Engine& engine, const Sequence& sequence) {
   const ModelConfig& config = engine.model().config();
   const ExecutionOptions& execution = engine.options().execution;
@@ -64,7 +104,7 @@ void log_banner(const Engine& engine, const Sequence& sequence) {
       "hybrid-run {}: {}, {} layers, {}; context {}, {} cache, {} threads (prefill {}), {} "
       "kernels ({})",
       version(), config.name, config.n_layers, format_bytes(engine.model().file().total_bytes()),
-      sequence.n_ctx(), execution.cache_type == DType::f32 ? "f32" : "f16", execution.n_threads,
+      sequence.n_ctx(), cache_text(execution.attention), execution.n_threads,
       execution.n_threads_batch, name_of(simd_level()), simd_level_reason()));
   if (sequence.n_ctx() > config.n_ctx_train) {
     log_info(fmt::format("warning: the context exceeds the {} tokens the model was trained for",

@@ -101,29 +101,26 @@ inline std::vector<double> reference_attention(const AttentionCase& c, const Att
   return out;
 }
 
-/// A cache whose layer 1 holds the case's rows.
-inline KvCache filled_cache(const AttentionCase& c, const AttentionInputs& in) {
-  const uint32_t n = c.n_before + c.n_tokens;
-  KvCache cache({2, n, c.shape.cache_row(), c.cache_type});
-  for (uint32_t p = 0; p < n; ++p) {
-    cache.store(1, p, in.rows.data() + uint64_t{p} * c.shape.cache_row());
-  }
-  return cache;
+inline AttentionOptions options_of(const AttentionCase& c, MlaMode mla, bool flash = true,
+                                   uint64_t max_scratch_bytes = 0) {
+  return {mla, flash, max_scratch_bytes, c.cache_type, c.cache_type};
 }
 
-/// Arguments for all queries of a case; out, [n_tokens][n_heads][v_dim], is made as large.
-inline MlaAttentionArgs attention_args(const AttentionCase& c, const AttentionInputs& in,
-                                       std::vector<float>& out) {
-  out.assign(uint64_t{c.n_tokens} * c.shape.n_heads * c.shape.v_dim, NAN);
-  MlaAttentionArgs args;
-  args.shape = c.shape;
-  args.kq_scale = c.kq_scale();
-  args.layer = 1;
-  args.first_position = c.n_before;
-  args.n_tokens = c.n_tokens;
-  args.q = in.q.data();
-  args.out = out.data();
-  return args;
+/// All queries of a case in one call, behind rows that were stored in another.
+inline std::vector<float> attend(const AttentionCase& c, const AttentionInputs& in,
+                                 const MlaUpProjection& up, const AttentionOptions& options,
+                                 Workers& workers) {
+  const uint32_t n_kv = c.n_before + c.n_tokens;
+  KvCache cache(mla_cache_shape(c.shape, 2, n_kv, options));
+  MlaAttention attention(MlaPlan(c.shape, options, n_kv, c.n_tokens));
+  const float* rows = in.rows.data();
+  if (c.n_before > 0) attention.store(up, rows, c.n_before, cache, 1, 0, workers);
+  attention.store(up, rows + uint64_t{c.n_before} * c.shape.cache_row(), c.n_tokens, cache, 1,
+                  c.n_before, workers);
+  std::vector<float> out(uint64_t{c.n_tokens} * c.shape.n_heads * c.shape.v_dim, NAN);
+  attention.attend({c.kq_scale(), 1, c.n_before, c.n_tokens, in.q.data(), out.data()}, up, {},
+                   cache, workers);
+  return out;
 }
 
 /// |found - expected| / |expected|

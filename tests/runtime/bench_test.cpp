@@ -15,6 +15,8 @@ using namespace hybrid::test;
 
 namespace {
 
+const AttentionOptions kF16{};
+
 struct Tiny {
   TempDir dir;
   Model model{dir.write("tiny.gguf", tiny_model().bytes()), ExpertGroups::automatic};
@@ -72,9 +74,9 @@ TEST_CASE("a sample for each repetition, and the bytes of the test's steps") {
     return result->bytes_per_token;
   };
   CHECK(run({.n_prompt = 5}) ==
-        doctest::Approx(prefill_bytes(tiny.model, DType::f16, 5, 4, 3) / 5.0).epsilon(1e-12));
+        doctest::Approx(prefill_bytes(tiny.model, kF16, 5, 4, 3) / 5.0).epsilon(1e-12));
   const auto at = [&](uint64_t n_ctx) {
-    return static_cast<double>(decode_bytes(tiny.model, DType::f16, n_ctx));
+    return static_cast<double>(decode_bytes(tiny.model, kF16, n_ctx));
   };
   CHECK(run({.n_gen = 2}) == doctest::Approx((at(1) + at(2)) / 2).epsilon(1e-12));
   CHECK(run({.n_gen = 2, .n_depth = 7}) == doctest::Approx((at(8) + at(9)) / 2).epsilon(1e-12));

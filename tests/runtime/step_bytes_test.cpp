@@ -17,6 +17,9 @@ using namespace hybrid::test;
 
 namespace {
 
+const AttentionOptions kF16{};
+const AttentionOptions kF32{.key_type = DType::f32};
+
 constexpr uint64_t kCommon = 3 * 2432 + 4608 + 2 * (256 + 1536);  // elements
 constexpr uint64_t kExpert = 2 * 1536;                            // one in each MoE layer
 constexpr uint64_t kOutput = 8256, kEmbdRow = 32;
@@ -34,25 +37,25 @@ struct Tiny {
 TEST_CASE("decode: every matrix once, the used experts, the context's cache rows") {
   const Tiny tiny;
   CHECK(4 * (kCommon + 3 * kExpert + kOutput + kEmbdRow) == 131968);
-  CHECK(decode_bytes(tiny.model, DType::f16, 1) == 131968 + kCacheRowF16);
-  CHECK(decode_bytes(tiny.model, DType::f16, 10) == 131968 + 10 * kCacheRowF16);
-  CHECK(decode_bytes(tiny.model, DType::f32, 10) == 131968 + 20 * kCacheRowF16);
+  CHECK(decode_bytes(tiny.model, kF16, 1) == 131968 + kCacheRowF16);
+  CHECK(decode_bytes(tiny.model, kF16, 10) == 131968 + 10 * kCacheRowF16);
+  CHECK(decode_bytes(tiny.model, kF32, 10) == 131968 + 20 * kCacheRowF16);
 }
 
 TEST_CASE("decode: the layouts of a file differ only where their matrices do") {
   using Kv = TinyModelOptions::Kv;
-  const uint64_t base = decode_bytes(Tiny().model, DType::f16, 4);
-  CHECK(decode_bytes(Tiny({.merged_gate_up = true}).model, DType::f16, 4) == base);
-  CHECK(decode_bytes(Tiny({.kv = Kv::split_3d}).model, DType::f16, 4) == base);
+  const uint64_t base = decode_bytes(Tiny().model, kF16, 4);
+  CHECK(decode_bytes(Tiny({.merged_gate_up = true}).model, kF16, 4) == base);
+  CHECK(decode_bytes(Tiny({.kv = Kv::split_3d}).model, kF16, 4) == base);
   // attn_q becomes attn_q_a 32 x 24 and attn_q_b 24 x 24.
-  CHECK(decode_bytes(Tiny({.q_lora = 24}).model, DType::f16, 4) == base + 3 * 4 * 24 * 24);
+  CHECK(decode_bytes(Tiny({.q_lora = 24}).model, kF16, 4) == base + 3 * 4 * 24 * 24);
 }
 
 TEST_CASE("a model without experts") {
   const Tiny tiny({.n_dense_lead = 3});
   const uint64_t elements = 3 * (2432 + 4608) + kOutput + kEmbdRow;
-  CHECK(decode_bytes(tiny.model, DType::f16, 1) == 4 * elements + kCacheRowF16);
-  CHECK(step_bytes(tiny.model, DType::f16, {.n_tokens = 2}) ==
+  CHECK(decode_bytes(tiny.model, kF16, 1) == 4 * elements + kCacheRowF16);
+  CHECK(step_bytes(tiny.model, kF16, {.n_tokens = 2}) ==
         4 * (elements + kEmbdRow) + 2 * kCacheRowF16);
 }
 
@@ -68,7 +71,7 @@ TEST_CASE("experts that several tokens need") {
 TEST_CASE("prefill: the same for each micro-batch, logits in the last one") {
   const Tiny tiny;
   const auto prefill = [&](uint64_t n, uint64_t n_batch, uint64_t n_ubatch) {
-    return prefill_bytes(tiny.model, DType::f16, n, n_batch, n_ubatch);
+    return prefill_bytes(tiny.model, kF16, n, n_batch, n_ubatch);
   };
   // 4.875 experts: 4.875 * 3072 = 14976 elements.
   const uint64_t two = 4 * (kCommon + 14976 + kOutput + 2 * kEmbdRow) + 2 * kCacheRowF16;
@@ -79,5 +82,5 @@ TEST_CASE("prefill: the same for each micro-batch, logits in the last one") {
   const uint64_t third = 4 * (kCommon + 3 * kExpert + kEmbdRow + kOutput) + 5 * kCacheRowF16;
   CHECK(prefill(5, 4, 3) == first + second + third);
   CHECK(prefill(5, 4, 3) == 368992);
-  CHECK(prefill(1, 1, 1) == decode_bytes(tiny.model, DType::f16, 1));
+  CHECK(prefill(1, 1, 1) == decode_bytes(tiny.model, kF16, 1));
 }
