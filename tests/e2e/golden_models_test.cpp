@@ -9,7 +9,7 @@
 
 #include "tensor/simd_level.h"
 #include "tests/support/accuracy.h"
-#include "tests/support/golden.h"
+#include "tests/support/golden_models.h"
 #include "tests/support/run_program.h"
 #include "tests/support/temp_dir.h"
 
@@ -17,31 +17,13 @@ using namespace hybrid::test;
 
 namespace {
 
-struct Model {
-  std::string name;  // of the reference files
-  std::string file;  // of the GGUF
-  size_t n_used;     // experts per token
-};
-
-const Model kModels[] = {
-    {"lite-f16", "lite-f16", 3},
-    {"lite-q8_0", "lite-q8_0", 3},
-    {"lite-q4_k", "lite-q4_k", 3},
-    {"lite-q2_k", "lite-q2_k", 3},
-    {"lite-iq4_xs", "lite-iq4_xs", 3},
-    {"r1-q4_k", "r1-q4_k", 4},
-    {"v2-q4_k", "v2-q4_k", 4},
-    {"r1-q4_k-split-kv", "r1-q4_k-split-kv", 4},
-    {"heads16-q4_k", "heads16-q4_k", 2},
-    {"lite-q3_k", "lite-q3_k-00001-of-00003", 3},
-    {"lite-q3_k", "lite-q3_k-00002-of-00003", 3},
-    {"lite-q3_k", "lite-q3_k-00003-of-00003", 3},
-};
-
-std::string tokens() {
-  std::string text = read_text(golden("models/tokens.txt"));
-  text.erase(text.find_last_not_of(" \n") + 1);
-  return text;
+/// With each part of the split model as the one that is named.
+std::vector<GoldenModel> models() {
+  std::vector<GoldenModel> all = golden_models();
+  for (const std::string part : {"2", "3"}) {
+    all.push_back({"lite-q3_k", "lite-q3_k-0000" + part + "-of-00003", 3});
+  }
+  return all;
 }
 
 struct Evaluation {
@@ -57,7 +39,7 @@ Evaluation evaluate(const std::string& file, const std::vector<std::string>& opt
                                  "-m",
                                  golden("models/" + file + ".gguf").string(),
                                  "--tokens",
-                                 tokens(),
+                                 golden_token_text(),
                                  "--logits-out",
                                  logits,
                                  "--experts-out",
@@ -81,7 +63,7 @@ double relative_error(const std::vector<float>& found, const std::vector<float>&
   return std::sqrt(difference / norm);
 }
 
-void check_exact(const Model& model, const std::string& suffix,
+void check_exact(const GoldenModel& model, const std::string& suffix,
                  const std::vector<std::string>& options) {
   const std::string reference = "models/" + model.name + suffix;
   std::vector<std::string> words = options;
@@ -118,10 +100,9 @@ const Path kPaths[] = {
 };
 constexpr double kMaxFlips = 0.02;       // of all golden files together
 constexpr double kMaxFlipsOfOne = 0.03;  // v2-q4_k, whose routed experts count 16-fold: 4 of 192
-constexpr size_t kTokens = 96;
 
 /// Returns the share of flips.
-double check_path(const Model& model, const Path& path) {
+double check_path(const GoldenModel& model, const Path& path) {
   const TempDir dir;
   std::vector<std::string> options{"-ctk", "f32"};
   options.insert(options.end(), path.options.begin(), path.options.end());
@@ -132,7 +113,7 @@ double check_path(const Model& model, const Path& path) {
   options.insert(options.end(), {"--experts-in", dir.write("chosen", chosen).string()});
   const Evaluation replayed = evaluate(model.file, options);
   REQUIRE(fast.logits.size() == replayed.logits.size());
-  const double divergence = mean_divergence(fast.logits, replayed.logits, kTokens);
+  const double divergence = mean_divergence(fast.logits, replayed.logits, kGoldenTokens);
   const double flips = share_of_flips(fast.experts, own.experts, model.n_used);
   print_accuracy("{:25} {:11} {:6} mean KL {:.2e}  flips {:.2f} %", model.file, path.level,
                  path.options.empty() ? "" : "-ub 1", divergence, 100 * flips);
@@ -144,13 +125,17 @@ double check_path(const Model& model, const Path& path) {
 
 }  // namespace
 
-TEST_CASE("f32 cache: logits within 1e-5, the same experts, in both MLA modes") {
+TEST_CASE("f32 cache: logits within 1e-5, the same experts, in every MLA mode") {
   HYBRID_NEEDS_GOLDEN();
-  for (const Model& model : kModels) {
-    for (const std::string mla : {"2", "3"}) {
+  const std::vector<std::vector<std::string>> variants = {{"-mla", "0", "-ctv", "f32"},
+                                                          {"-mla", "1", "-fa", "0", "-amb", "0.1"},
+                                                          {"-mla", "2"},
+                                                          {"-mla", "3"}};
+  for (const GoldenModel& model : models()) {
+    for (const auto& options : variants) {
       CAPTURE(model.file);
-      CAPTURE(mla);
-      check_exact(model, "", {"-mla", mla});
+      CAPTURE(options[1]);
+      check_exact(model, "", options);
     }
   }
 }
@@ -166,7 +151,7 @@ TEST_CASE("groups switched off: the ungrouped references") {
 
 TEST_CASE("f16 cache with the reference's experts: logits within 1e-3") {
   HYBRID_NEEDS_GOLDEN();
-  for (const Model& model : kModels) {
+  for (const GoldenModel& model : models()) {
     CAPTURE(model.file);
     const std::string reference = "models/" + model.name;
     const auto expected = read_array<float>(golden(reference + ".logits.f32"));
@@ -200,12 +185,12 @@ TEST_CASE("fast levels: logits near the scalar level's with the same experts, fe
   for (const Path& path : kPaths) {
     if (!hybrid::missing_for(*hybrid::find_simd_level(path.level)).empty()) continue;
     double flips = 0;
-    for (const Model& model : kModels) {
+    for (const GoldenModel& model : models()) {
       CAPTURE(path.level);
       CAPTURE(path.options.size());
       CAPTURE(model.file);
       flips += check_path(model, path);
     }
-    CHECK(flips / static_cast<double>(std::size(kModels)) <= kMaxFlips);
+    CHECK(flips / static_cast<double>(models().size()) <= kMaxFlips);
   }
 }
