@@ -85,8 +85,8 @@ class MlaAttention {
   void store(const MlaUpProjection& up, const float* rows, uint32_t n_tokens, KvCache& cache,
              uint32_t layer, uint32_t first, Workers& workers) const;
 
-  /// decode: weights for a single token, or none. Neither threads nor the steps that
-  /// max_scratch_bytes asks for change a bit of a result but for the size of un-absorbed blocks.
+  /// decode: weights for a single token, or none. Threads do not change a bit of a result.
+  /// max_scratch_bytes does only where it leaves less room to blocks or chunks of keys.
   void attend(const MlaArgs& args, const MlaUpProjection& up, const MlaDecodeWeights& decode,
               const KvCache& cache, Workers& workers);
 

@@ -113,11 +113,12 @@ void run_with_vectors(const Task& t) {
 }
 
 #if defined(__x86_64__)
-/// Where several queries share latents: products on the matrix unit.
+/// Where several queries share latents: products on the matrix unit. By the queries of the call,
+/// not of the task: threads decide on the latter.
 bool can_use_tiles(const Task& t) {
   const AttentionDims& d = t.args.dims;
-  return simd_level() == SimdLevel::amx && t.n_rows > 2 && t.cache.shape().values_in_keys() &&
-         d.key_dim % 32 == 0 && d.value_dim % 32 == 0;
+  return simd_level() == SimdLevel::amx && t.rows.n_rows() > 2 &&
+         t.cache.shape().values_in_keys() && d.key_dim % 32 == 0 && d.value_dim % 32 == 0;
 }
 
 /// The chunk's rows [first, first + n): the cache's own where they are halves or floats, else

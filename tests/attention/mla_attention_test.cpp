@@ -16,6 +16,8 @@ namespace {
 const MlaShape kReal{.n_heads = 2, .qk_nope = 128, .qk_rope = 64, .v_dim = 128, .kv_lora = 512};
 const MlaShape kOdd{.n_heads = 3, .qk_nope = 12, .qk_rope = 6, .v_dim = 20, .kv_lora = 32};
 const MlaShape kManyHeads{.n_heads = 20, .qk_nope = 32, .qk_rope = 32, .v_dim = 32, .kv_lora = 64};
+const MlaShape kThirteenHeads{
+    .n_heads = 13, .qk_nope = 16, .qk_rope = 32, .v_dim = 16, .kv_lora = 32};
 
 constexpr MlaMode kModes[] = {MlaMode::standard, MlaMode::absorbed_transposed, MlaMode::absorbed,
                               MlaMode::unabsorbed_prefill};
@@ -137,19 +139,23 @@ TEST_CASE("un-absorbed where that costs less: by queries and context") {
   CHECK(tight.sizes().max_cached_tokens == 512);
 }
 
-TEST_CASE("threads do not change a bit, nor, within one form, micro-batches") {
+TEST_CASE("threads do not change a bit") {
   HYBRID_AT_EACH_SIMD_LEVEL();
+  Workers one(1), two(2), five(5), many(9);
   for (const MlaMode mla : kModes) {
     for (const bool flash : {false, true}) {
+      // 20 and 13 queries are cut into tasks of 3 by some numbers of threads: the last has fewer.
       for (const AttentionCase& c :
-           {AttentionCase{kOdd, 970, 150}, AttentionCase{kManyHeads, 700, 3}}) {
+           {AttentionCase{kOdd, 970, 150}, AttentionCase{kManyHeads, 700, 3},
+            AttentionCase{kManyHeads, 700, 1}, AttentionCase{kThirteenHeads, 40, 1},
+            AttentionCase{kThirteenHeads, 40, 5}}) {
         const AttentionInputs in(c);
         const AttentionOptions options = options_of(c, mla, flash);
-        Workers one(1);
         const std::vector<float> whole = attend(c, in, in.merged, options, one);
-        for (const int n_threads : {2, 5}) {
-          Workers workers(n_threads);
-          CHECK(attend(c, in, in.merged, options, workers) == whole);
+        for (Workers* workers : {&two, &five, &many}) {
+          CAPTURE(c.n_tokens);
+          CAPTURE(workers->n_threads());
+          CHECK(attend(c, in, in.merged, options, *workers) == whole);
         }
       }
     }
