@@ -42,8 +42,9 @@ struct RowOps {
   /// y[i] = f32_to_f16(x[i]), the same bits at every level.
   void (*to_f16)(const float* x, f16_t* y, uint64_t n);
 
-  /// n_blocks blocks of 32: d = max |x| / 127 as f16, qs = x / d rounded to nearest even; the same
-  /// bits at every level. A block with an element that is no finite number has one as its scale.
+  /// n_blocks blocks of 32: d = max |x| / 127 as f16, qs = x times the float nearest 1 / d, rounded
+  /// to nearest even; the same bits at every level. Where d is 0, or no finite number, as an
+  /// element that is none or is beyond 127 * 65504 makes it, all qs are 0.
   void (*to_q8_0)(const float* x, BlockQ8_0* blocks, uint64_t n_blocks);
 };
 

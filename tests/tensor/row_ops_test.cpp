@@ -4,6 +4,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cfloat>
 #include <cmath>
@@ -167,5 +168,89 @@ TEST_CASE("halves are f32_to_f16's, bit for bit") {
     row_ops().to_f16(x.data() + 99, part.data(), n);
     CHECK(std::memcmp(part.data(), y.data() + 99, n * sizeof(f16_t)) == 0);
     CHECK(part[n] == 0x1234);
+  }
+}
+
+namespace {
+
+/// Blocks of every size of number, from below the smallest scale to beyond the largest.
+std::vector<float> blocks_of_all_sizes() {
+  std::vector<float> x;
+  for (int exponent = -149; exponent < 128; exponent += 3) {
+    std::vector<float> block = random_floats(32, static_cast<uint32_t>(exponent + 200));
+    for (float& v : block) v = std::ldexp(std::clamp(v, -3.9f, 3.9f), exponent - 2);
+    x.insert(x.end(), block.begin(), block.end());
+  }
+  x.insert(x.end(), 32, 0.0f);
+  for (int i = 0; i < 32; ++i) x.push_back(i % 2 == 0 ? -0.0f : 0.0f);
+  for (int i = 0; i < 32; ++i) x.push_back(i == 9 ? -FLT_MAX : FLT_MAX);
+  // Ties: the scale is 1, and quants lie halfway.
+  for (int i = 0; i < 32; ++i) x.push_back(i == 0 ? 127 : static_cast<float>(i - 16) + 0.5f);
+  // A scale that is rounded down: the largest would be 128.
+  for (int i = 0; i < 32; ++i) x.push_back(i == 3 ? -1.4e-5f : 1e-5f);
+  return x;
+}
+
+std::vector<BlockQ8_0> to_q8_0(const std::vector<float>& x) {
+  std::vector<BlockQ8_0> blocks(x.size() / 32);
+  row_ops().to_q8_0(x.data(), blocks.data(), blocks.size());
+  return blocks;
+}
+
+}  // namespace
+
+TEST_CASE("a block of bytes: its scale is the largest element's, each quant the nearest") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
+  const std::vector<float> x = blocks_of_all_sizes();
+  const std::vector<BlockQ8_0> blocks = to_q8_0(x);
+  for (size_t b = 0; b < blocks.size(); ++b) {
+    CAPTURE(b);
+    float most = 0;
+    for (int i = 0; i < 32; ++i) most = std::max(most, std::abs(x[32 * b + i]));
+    REQUIRE(blocks[b].d == f32_to_f16(most / 127));
+    const double d = f16_to_f32(blocks[b].d);
+    for (int i = 0; i < 32; ++i) {
+      if (d == 0 || std::isinf(d)) {
+        REQUIRE(blocks[b].qs[i] == 0);
+      } else if (d == 1) {
+        REQUIRE(blocks[b].qs[i] == std::nearbyint(x[32 * b + i]));
+      } else {
+        // Half a step, and what rounding the scale cuts off the largest ones.
+        const double quotient = x[32 * b + i] / d;
+        REQUIRE(std::abs(blocks[b].qs[i] - std::clamp(quotient, -127.0, 127.0)) <= 0.5 + 1e-4);
+      }
+    }
+  }
+}
+
+TEST_CASE("a block of bytes has the same bits at every level") {
+  const std::vector<float> x = blocks_of_all_sizes(), random = random_floats(32 * 1000, 11);
+  LevelScope scope;
+  scope.set(SimdLevel::scalar);
+  const std::vector<BlockQ8_0> expected = to_q8_0(x), expected_random = to_q8_0(random);
+  for (const SimdLevel level : simd_levels()) {
+    scope.set(level);
+    const std::vector<BlockQ8_0> found = to_q8_0(x), found_random = to_q8_0(random);
+    CAPTURE(name_of(level));
+    CHECK(std::memcmp(found.data(), expected.data(), found.size() * sizeof(BlockQ8_0)) == 0);
+    CHECK(std::memcmp(found_random.data(), expected_random.data(),
+                      found_random.size() * sizeof(BlockQ8_0)) == 0);
+  }
+}
+
+TEST_CASE("a block of bytes with an element that is no finite number shows it in its scale") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
+  const uint32_t other_nans[] = {0x7f800001, 0xff800001, 0x7fffffff, 0xffffffff, 0x7fc00000};
+  std::vector<float> bad{INFINITY, -INFINITY};
+  for (const uint32_t bits : other_nans) bad.push_back(std::bit_cast<float>(bits));
+  for (const float v : bad) {
+    for (const int at : {0, 1, 15, 16, 31}) {
+      std::vector<float> x = random_floats(96, 5);
+      x[32 + at] = v;
+      const std::vector<BlockQ8_0> blocks = to_q8_0(x);
+      CHECK_FALSE(std::isfinite(f16_to_f32(blocks[1].d)));
+      CHECK(std::isfinite(f16_to_f32(blocks[0].d)));
+      CHECK(std::isfinite(f16_to_f32(blocks[2].d)));
+    }
   }
 }
