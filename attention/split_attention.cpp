@@ -128,11 +128,9 @@ TileChunkArgs tile_rows(const Task& t, uint32_t first, uint32_t n) {
   const CacheRow& row = t.cache.shape().key;
   TileChunkArgs args;
   args.n_positions = n;
-  args.key_dim = t.args.dims.key_dim;
-  args.value_dim = t.args.dims.value_dim;
   args.is_f16 = row.type == DType::f16;
   if (row.type == DType::q8_0) {
-    float* to = buffer.reserve(uint64_t{kTilePositions} * row.dim());
+    float* to = buffer.reserve(uint64_t{TileAttention::kPositions} * row.dim());
     args.rows = reinterpret_cast<const std::byte*>(
         t.cache.load_keys(t.args.layer, t.rows.kv_head, first, n, to));
     args.row_bytes = row.dim() * sizeof(float);
@@ -150,18 +148,17 @@ void run_with_tiles(const Task& t) {
   t.rows.load_scaled(t.first_row, t.n_rows, q.reserve(uint64_t{kTileQueries} * dims.key_dim));
   attention.begin(q.data(), t.n_rows, dims.key_dim, dims.value_dim);
   const uint32_t end = std::min(t.end_position, t.rows.position(t.first_row + t.n_rows - 1) + 1);
-  for (uint32_t first = t.first_position; first < end; first += kTilePositions) {
-    const uint32_t n = std::min(kTilePositions, end - first);
+  for (uint32_t first = t.first_position; first < end; first += TileAttention::kPositions) {
+    const uint32_t n = std::min(TileAttention::kPositions, end - first);
     uint32_t n_visible[kTileQueries];
     for (uint32_t i = 0; i < t.n_rows; ++i) n_visible[i] = t.n_visible(i, first, n);
     TileChunkArgs args = tile_rows(t, first, n);
-    args.n_queries = t.n_rows;
     args.n_visible = n_visible;
     attention.add(args);
   }
   for (uint32_t i = 0; i < t.n_rows; ++i) {
     float* to = t.sums_of(i);
-    std::copy_n(attention.sums() + uint64_t{i} * dims.value_dim, dims.value_dim, to);
+    attention.copy_sums(i, to);
     to[dims.value_dim] = attention.max(i);
     to[dims.value_dim + 1] = attention.sum(i);
   }

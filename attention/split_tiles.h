@@ -2,9 +2,9 @@
 // A chunk of split_attention on the matrix unit (AMX), where values are the first elements of keys
 // and several queries share them: absorbed latent attention.
 //
-// Products of floats as in tensor/panel_f32_tiles.h: every number is the sum of two bf16 numbers,
-// three of the four products are taken. Halves and bytes from the cache are exact that way, floats
-// are cut off at 2^-16.
+// Scores are products of floats as in tensor/panel_f32_tiles.h: every number is the sum of two bf16
+// numbers, three of the four products are taken (2^-17). Weights and values are single bf16
+// numbers: 2^-9 of each, which sums of many of them lose again.
 
 #include <cstddef>
 #include <cstdint>
@@ -13,43 +13,47 @@
 
 namespace hybrid {
 
-inline constexpr uint32_t kTilePositions = 256;  // of a call at most
-inline constexpr uint32_t kTileQueries = 64;     // of a call at most
+inline constexpr uint32_t kTileQueries = 64;  // of a call at most
 
 struct TileChunkArgs {
   const std::byte* rows = nullptr;      // of n_positions cached keys
   uint64_t row_bytes = 0;               // from row to row
   bool is_f16 = true;                   // else floats
-  uint32_t n_positions = 0;             // in [1, kTilePositions]
-  uint32_t key_dim = 0;                 // a multiple of 32
-  uint32_t value_dim = 0;               // a multiple of 32, at most key_dim
-  uint32_t n_queries = 0;               // in [1, kTileQueries]
+  uint32_t n_positions = 0;             // in [1, TileAttention::kPositions]
   const uint32_t* n_visible = nullptr;  // [n_queries]: how many of the positions each sees
 };
 
 /// The running softmax and sums of up to kTileQueries queries, and what products need beside them.
 class TileAttention {
  public:
-  /// q: [n_queries][key_dim], scaled. Forgets what was before.
+  static constexpr uint32_t kPositions = 128;  // of a call of add() at most
+
+  /// Forgets what was before. q: [n_queries][key_dim], scaled; both dimensions multiples of 32,
+  /// value_dim <= key_dim.
   void begin(const float* q, uint32_t n_queries, uint32_t key_dim, uint32_t value_dim);
 
-  /// Adds a chunk's share.
+  /// Adds the share of some positions.
   void add(const TileChunkArgs& args);
 
   float max(uint32_t query) const { return softmax_.data()[query]; }
   float sum(uint32_t query) const { return softmax_.data()[kTileQueries + query]; }
-  /// [n_queries][value_dim]: of exp(score - max) * value
-  const float* sums() const { return sums_.data(); }
+  /// [value_dim]: the sum of exp(score - max) * value
+  void copy_sums(uint32_t query, float* to) const;
 
  private:
-  uint32_t key_dim_ = 0, value_dim_ = 0, n_tiles_ = 0;
+  template <bool kF16>
+  void add_scores(const TileChunkArgs& args);
+  void weigh(const TileChunkArgs& args);
+  void add_values(uint32_t n_positions);
+
+  uint32_t n_queries_ = 0, key_dim_ = 0, value_dim_ = 0;
   AlignedFloats softmax_;  // [2][kTileQueries]: maxima, sums
-  AlignedFloats sums_;     // [n_tiles * 16][value_dim]
-  AlignedFloats q_;        // tiles [n_tiles][key_dim / 32][part]
-  AlignedFloats scores_;   // [n_tiles][kTilePositions][16 queries]
-  AlignedFloats weights_;  // tiles [n_tiles][kTilePositions / 32][part]
-  AlignedFloats columns_;  // tiles [kTilePositions / 32][2][part]: 32 columns of values
-  AlignedFloats panel_;    // tiles [2 ring][2][part]: 32 rows and columns of keys
+  AlignedFloats sums_;     // [queries, up to a multiple of 16][value_dim], see kSumsOrder
+  AlignedFloats q_;        // tiles [16 queries][key_dim / 32][part]
+  AlignedFloats keys_;     // tiles [16 positions][key_dim / 32]
+  AlignedFloats rests_;    // tiles [key_dim / 32][2 x 16 positions]: what rounding left of keys
+  AlignedFloats scores_;   // [16 queries][kPositions][query]
+  AlignedFloats weights_;  // tiles [16 queries][kPositions / 32]
 };
 
 }  // namespace hybrid

@@ -20,12 +20,15 @@ std::byte* bytes(const AlignedFloats& floats) {
   return reinterpret_cast<std::byte*>(floats.data());
 }
 
+std::byte* reserve_tiles(AlignedFloats& floats, uint64_t n_tiles) {
+  return reinterpret_cast<std::byte*>(floats.reserve(n_tiles * kTileBytes / sizeof(float)));
+}
+
 __m512i bits(__m512 v) { return _mm512_castps_si512(v); }
 __m512 floats(__m512i v) { return _mm512_castsi512_ps(v); }
 __m512i high_halves() { return _mm512_set1_epi32(static_cast<int>(0xffff0000)); }
 
-/// The leading 8 bits of each float, and the rest.
-__m512 cut(__m512 v) { return floats(_mm512_and_si512(bits(v), high_halves())); }
+/// To the leading 8 bits, half way up.
 __m512 rounded(__m512 v) {
   return floats(
       _mm512_and_si512(_mm512_add_epi32(bits(v), _mm512_set1_epi32(0x8000)), high_halves()));
@@ -105,88 +108,58 @@ __m512 load_row(const std::byte* p) {
 template <bool kF16>
 constexpr uint64_t kElementBytes = kF16 ? 2 : 4;
 
-/// Rows of a chunk; those past its end are the last one again, whose weight is 0.
-struct ChunkRows {
-  const TileChunkArgs& args;
-
-  const std::byte* row(uint32_t i) const {
-    return args.rows + std::min(i, args.n_positions - 1) * args.row_bytes;
-  }
-};
-
-/// 32 columns of 32 rows from `first` as tiles [2 x 16 rows][part], rows as they are.
+/// 32 columns of 16 cached rows as both parts of a tile, rows as they are. Rows past the last are
+/// it again: their weight is 0. 1 KB from `ahead` on is prefetched: in the order of memory, in
+/// which rows are not read here, the processor's own prefetcher joins in (twice the bandwidth).
 template <bool kF16>
-void make_key_tiles(const ChunkRows& rows, uint32_t first, uint32_t column, std::byte* to) {
-  for (uint32_t i = 0; i < 32; ++i) {
-    const std::byte* from = rows.row(first + i) + column * kElementBytes<kF16>;
-    _mm_prefetch(from + 32 * rows.args.row_bytes, _MM_HINT_T1);
-    const __m512 x = load_row<kF16>(from), y = load_row<kF16>(from + 16 * kElementBytes<kF16>);
-    std::byte* at = to + i / 16 * kPairBytes + i % 16 * 64;
-    _mm512_store_si512(at, upper_words(x, y));
-    _mm512_store_si512(at + kTileBytes,
-                       upper_words(_mm512_sub_ps(x, cut(x)), _mm512_sub_ps(y, cut(y))));
+HYBRID_TILE_INLINE void make_key_tile(const TileChunkArgs& args, uint32_t first, uint32_t column,
+                                      const std::byte* ahead, std::byte* to, std::byte* rest) {
+  const std::byte* row = args.rows + first * args.row_bytes + column * kElementBytes<kF16>;
+  const uint32_t n = first < args.n_positions ? args.n_positions - first : 0;
+  if (n == 0) row = args.rows + column * kElementBytes<kF16>;
+  for (uint32_t i = 0; i < 16; ++i, to += 64, rest += 64) {
+    _mm_prefetch(ahead + 64 * i, _MM_HINT_T0);
+    const __m512 x = load_row<kF16>(row), y = load_row<kF16>(row + 16 * kElementBytes<kF16>);
+    const __m512 x0 = rounded(x), y0 = rounded(y);
+    _mm512_store_si512(to, upper_words(x0, y0));
+    _mm512_store_si512(rest, upper_words(_mm512_sub_ps(x, x0), _mm512_sub_ps(y, y0)));
+    if (i + 1 < n) row += args.row_bytes;
   }
 }
 
-/// 32 columns of 32 rows as tiles [2 x 16 columns][part], pairs of rows in each dword.
-template <bool kF16>
-void make_value_tiles(const ChunkRows& rows, uint32_t first, uint32_t column, std::byte* to) {
-  for (uint32_t i = 0; i < 32; i += 2) {
-    const std::byte* a = rows.row(first + i) + column * kElementBytes<kF16>;
-    const std::byte* b = rows.row(first + i + 1) + column * kElementBytes<kF16>;
-    for (uint32_t half = 0; half < 2; ++half) {
-      const __m512 x = load_row<kF16>(a + half * 16 * kElementBytes<kF16>);
-      const __m512 y = load_row<kF16>(b + half * 16 * kElementBytes<kF16>);
-      std::byte* at = to + half * kPairBytes + i / 2 * 64;
-      _mm512_store_si512(at, pairs(x, y));
-      _mm512_store_si512(at + kTileBytes,
-                         pairs(_mm512_sub_ps(x, cut(x)), _mm512_sub_ps(y, cut(y))));
+/// A tile of keys, 32 positions and 32 columns in two tiles, as values: pairs of rows in each
+/// dword, 16 columns in each tile, in the order 0-3 8-11 16-19 24-27 and 4-7 12-15 20-23 28-31.
+void make_value_tiles(const std::byte* first, const std::byte* second, std::byte* to) {
+  for (const std::byte* keys : {first, second}) {
+    for (uint32_t i = 0; i < 8; ++i, keys += 128, to += 64) {
+      const __m512i x = _mm512_load_si512(keys), y = _mm512_load_si512(keys + 64);
+      _mm512_store_si512(to, _mm512_unpacklo_epi16(x, y));
+      _mm512_store_si512(to + kTileBytes, _mm512_unpackhi_epi16(x, y));
     }
   }
 }
 
 /// Sums 0, 1 += both tiles of keys (16 positions each) times a tile of queries.
-HYBRID_TILE_INLINE void multiply_keys(const std::byte* keys, const std::byte* q) {
-  tile_load<4>(keys), tile_load<5>(keys + kPairBytes), tile_load<6>(q);
+HYBRID_TILE_INLINE void multiply_keys(const std::byte* first, const std::byte* second,
+                                      const std::byte* rest, const std::byte* q) {
+  tile_load<4>(first), tile_load<5>(second), tile_load<6>(q);
   tile_multiply<0, 4, 6>(), tile_multiply<1, 5, 6>();
   tile_load<7>(q + kTileBytes);
   tile_multiply<0, 4, 7>(), tile_multiply<1, 5, 7>();
-  tile_load<4>(keys + kTileBytes), tile_load<5>(keys + kPairBytes + kTileBytes);
+  tile_load<4>(rest), tile_load<5>(rest + kTileBytes);
   tile_multiply<0, 4, 6>(), tile_multiply<1, 5, 6>();
 }
 
 /// Sums 0, 1 += a tile of weights times both tiles of values (16 columns each).
 HYBRID_TILE_INLINE void multiply_values(const std::byte* weights, const std::byte* values) {
-  tile_load<4>(weights), tile_load<6>(values), tile_load<7>(values + kPairBytes);
-  tile_multiply<0, 4, 6>(), tile_multiply<1, 4, 7>();
-  tile_load<5>(weights + kTileBytes);
-  tile_multiply<0, 5, 6>(), tile_multiply<1, 5, 7>();
-  tile_load<6>(values + kTileBytes), tile_load<7>(values + kPairBytes + kTileBytes);
+  tile_load<4>(weights), tile_load<6>(values), tile_load<7>(values + kTileBytes);
   tile_multiply<0, 4, 6>(), tile_multiply<1, 4, 7>();
 }
 
-/// scores[position][query] of 32 positions and 16 queries: with one tile of queries keys are
-/// converted while the tiles before them are multiplied.
-template <bool kF16>
-void score_rows(const ChunkRows& rows, uint32_t first, const std::byte* q, std::byte* ring,
-                float* scores) {
-  const uint32_t n_groups = rows.args.key_dim / kTileCols;
-  tile_zero<0>(), tile_zero<1>();
-  make_key_tiles<kF16>(rows, first, 0, ring);
-  for (uint32_t g = 0; g < n_groups; ++g) {
-    const std::byte* now = ring + g % 2 * 2 * kPairBytes;
-    if (g + 1 < n_groups) {
-      make_key_tiles<kF16>(rows, first, (g + 1) * kTileCols, ring + (g + 1) % 2 * 2 * kPairBytes);
-    }
-    multiply_keys(now, q + g * kPairBytes);
-  }
-  tile_store<0>(scores), tile_store<1>(scores + 256);
-}
-
-/// Scores of 16 queries become weights; maxima and sums go on. Returns the factor of what was
-/// summed before.
-__m512 weigh(float* scores, uint32_t n_positions, __m512i n_visible, float* max_at, float* sum_at,
-             std::byte* weights) {
+/// Scores of 16 queries, [position][query], become weights; maxima and sums go on. Returns the
+/// factor of what was summed before.
+__m512 weigh_scores(float* scores, uint32_t n_positions, __m512i n_visible, float* max_at,
+                    float* sum_at, std::byte* weights) {
   const __m512 before = _mm512_load_ps(max_at);
   const uint32_t n_padded = (n_positions + 31) / 32 * 32;
   __m512 max = before;
@@ -199,7 +172,7 @@ __m512 weigh(float* scores, uint32_t n_positions, __m512i n_visible, float* max_
   const __mmask16 is_empty = _mm512_cmp_ps_mask(max, _mm512_set1_ps(-INFINITY), _CMP_EQ_OQ);
   const __m512 shift = _mm512_mask_blend_ps(is_empty, max, _mm512_setzero_ps());
   __m512 sum = _mm512_setzero_ps();
-  __m512i first[16], second[16];
+  __m512i rows[16];
   const auto weight = [&](uint32_t p) {
     const __mmask16 sees =
         _mm512_cmpgt_epi32_mask(n_visible, _mm512_set1_epi32(static_cast<int>(p)));
@@ -208,53 +181,19 @@ __m512 weigh(float* scores, uint32_t n_positions, __m512i n_visible, float* max_
     sum = _mm512_add_ps(sum, w);
     return w;
   };
-  for (uint32_t p = 0; p < n_padded; p += 32, weights += kPairBytes) {
+  for (uint32_t p = 0; p < n_padded; p += 32, weights += kTileBytes) {
     for (uint32_t i = 0; i < 16; ++i) {
-      const __m512 x = weight(p + 2 * i), y = weight(p + 2 * i + 1);
-      const __m512 x0 = rounded(x), y0 = rounded(y);
-      first[i] = pairs(x0, y0);
-      second[i] = pairs(rounded(_mm512_sub_ps(x, x0)), rounded(_mm512_sub_ps(y, y0)));
+      const __m512 first = weight(p + 2 * i);
+      rows[i] = pairs(rounded(first), rounded(weight(p + 2 * i + 1)));
     }
-    transpose(first), transpose(second);
-    store_rows(first, weights);
-    store_rows(second, weights + kTileBytes);
+    transpose(rows);
+    store_rows(rows, weights);
   }
   const __m512 factor = internal::exp<SimdLevel::avx512_vnni>(_mm512_sub_ps(before, shift));
   _mm512_store_ps(max_at, max);
   _mm512_store_ps(sum_at, _mm512_fmadd_ps(_mm512_load_ps(sum_at), factor, sum));
   return factor;
 }
-
-}  // namespace
-
-void TileAttention::begin(const float* q, uint32_t n_queries, uint32_t key_dim,
-                          uint32_t value_dim) {
-  key_dim_ = key_dim;
-  value_dim_ = value_dim;
-  n_tiles_ = (n_queries + 15) / 16;
-  const uint64_t n_groups = key_dim / kTileCols, n_steps = kTilePositions / 32;
-  const auto tiles = [](AlignedFloats& floats, uint64_t n_pairs) {
-    return reinterpret_cast<std::byte*>(floats.reserve(n_pairs * kPairBytes / sizeof(float)));
-  };
-  constexpr uint64_t kMaxTiles = kTileQueries / 16;
-  std::byte* to = tiles(q_, kMaxTiles * n_groups);
-  tiles(weights_, kMaxTiles * n_steps);
-  tiles(columns_, n_steps * 2);
-  tiles(panel_, 4);
-  scores_.reserve(kMaxTiles * kTilePositions * 16);
-  std::fill_n(sums_.reserve(uint64_t{kTileQueries} * value_dim), n_tiles_ * 16 * value_dim, 0.0f);
-  float* softmax = softmax_.reserve(2 * kTileQueries);
-  std::fill_n(softmax, kTileQueries, -INFINITY);
-  std::fill_n(softmax + kTileQueries, kTileQueries, 0.0f);
-  for (uint32_t t = 0; t < n_tiles_; ++t) {
-    for (uint64_t g = 0; g < n_groups; ++g, to += kPairBytes) {
-      make_query_tile(q + 16 * t * uint64_t{key_dim} + g * kTileCols, key_dim,
-                      std::min(16u, n_queries - 16 * t), to);
-    }
-  }
-}
-
-namespace {
 
 /// Multiplies 16 rows of sums by their factors.
 void scale_sums(float* sums, uint32_t dim, __m512 factor) {
@@ -269,54 +208,126 @@ void scale_sums(float* sums, uint32_t dim, __m512 factor) {
   }
 }
 
+constexpr uint32_t kSteps = TileAttention::kPositions / 32;
+constexpr uint32_t kMaxTiles = kTileQueries / 16;
+
+uint32_t n_tiles(uint32_t n_queries) { return (n_queries + 15) / 16; }
+
 }  // namespace
+
+void TileAttention::begin(const float* q, uint32_t n_queries, uint32_t key_dim,
+                          uint32_t value_dim) {
+  n_queries_ = n_queries;
+  key_dim_ = key_dim;
+  value_dim_ = value_dim;
+  const uint64_t n_groups = key_dim / kTileCols;
+  std::byte* to = reserve_tiles(q_, kMaxTiles * n_groups * 2);
+  reserve_tiles(keys_, 2 * kSteps * n_groups);
+  reserve_tiles(rests_, 2 * n_groups);
+  reserve_tiles(weights_, kMaxTiles * kSteps);
+  scores_.reserve(uint64_t{kTileQueries} * kPositions);
+  std::fill_n(sums_.reserve(uint64_t{kTileQueries} * value_dim),
+              uint64_t{16} * n_tiles(n_queries) * value_dim, 0.0f);
+  float* softmax = softmax_.reserve(2 * kTileQueries);
+  std::fill_n(softmax, kTileQueries, -INFINITY);
+  std::fill_n(softmax + kTileQueries, kTileQueries, 0.0f);
+  for (uint32_t t = 0; t < n_tiles(n_queries); ++t) {
+    for (uint64_t g = 0; g < n_groups; ++g, to += kPairBytes) {
+      make_query_tile(q + 16 * t * uint64_t{key_dim} + g * kTileCols, key_dim,
+                      std::min(16u, n_queries - 16 * t), to);
+    }
+  }
+}
+
+void TileAttention::copy_sums(uint32_t query, float* to) const {
+  const float* from = sums_.data() + uint64_t{query} * value_dim_;
+  // Four columns at a time went to the first tile and to the second in turns.
+  const __m512i low = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
+  const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+  for (uint32_t c = 0; c < value_dim_; c += kTileCols) {
+    const __m512 first = _mm512_load_ps(from + c), second = _mm512_load_ps(from + c + 16);
+    _mm512_storeu_ps(to + c, _mm512_permutex2var_ps(first, low, second));
+    _mm512_storeu_ps(to + c + 16, _mm512_permutex2var_ps(first, high, second));
+  }
+}
+
+/// Keys become tiles while those before them are multiplied with the first 16 queries.
+template <bool kF16>
+void TileAttention::add_scores(const TileChunkArgs& args) {
+  const uint64_t n_groups = key_dim_ / kTileCols, tile_stride = n_groups * kTileBytes;
+  const uint32_t n_steps = (args.n_positions + 31) / 32;
+  constexpr uint64_t kAheadBytes = 16 * kTileCols * kElementBytes<kF16>;
+  for (uint32_t s = 0; s < n_steps; ++s) {
+    std::byte *first = bytes(keys_) + 2 * s * tile_stride, *second = first + tile_stride;
+    const auto make = [&](uint64_t g) {
+      const auto column = static_cast<uint32_t>(g * kTileCols);
+      const std::byte* ahead = args.rows + 32 * (s + 1) * args.row_bytes + 2 * g * kAheadBytes;
+      std::byte* rest = bytes(rests_) + 2 * g * kTileBytes;
+      make_key_tile<kF16>(args, 32 * s, column, ahead, first + g * kTileBytes, rest);
+      make_key_tile<kF16>(args, 32 * s + 16, column, ahead + kAheadBytes, second + g * kTileBytes,
+                          rest + kTileBytes);
+    };
+    make(0);
+    for (uint32_t t = 0; t < n_tiles(n_queries_); ++t) {
+      const std::byte* q = bytes(q_) + t * n_groups * kPairBytes;
+      tile_zero<0>(), tile_zero<1>();
+      for (uint64_t g = 0; g < n_groups; ++g) {
+        if (t == 0 && g + 1 < n_groups) make(g + 1);
+        multiply_keys(first + g * kTileBytes, second + g * kTileBytes,
+                      bytes(rests_) + 2 * g * kTileBytes, q + g * kPairBytes);
+      }
+      float* scores = scores_.data() + (uint64_t{t} * kPositions + 32 * s) * 16;
+      tile_store<0>(scores), tile_store<1>(scores + 256);
+    }
+  }
+}
+
+void TileAttention::weigh(const TileChunkArgs& args) {
+  for (uint32_t t = 0; t < n_tiles(n_queries_); ++t) {
+    alignas(64) int32_t n_visible[16] = {};
+    for (uint32_t i = 0; i < std::min(16u, n_queries_ - 16 * t); ++i) {
+      n_visible[i] = static_cast<int32_t>(args.n_visible[16 * t + i]);
+    }
+    float* softmax = softmax_.data() + 16 * t;
+    const __m512 factor =
+        weigh_scores(scores_.data() + uint64_t{16} * t * kPositions, args.n_positions,
+                     _mm512_load_si512(n_visible), softmax, softmax + kTileQueries,
+                     bytes(weights_) + t * kSteps * kTileBytes);
+    scale_sums(sums_.data() + uint64_t{16} * t * value_dim_, value_dim_, factor);
+  }
+}
+
+void TileAttention::add_values(uint32_t n_positions) {
+  alignas(64) std::byte values[kSteps * kPairBytes];
+  const uint64_t tile_stride = key_dim_ / kTileCols * kTileBytes;
+  const uint32_t n_steps = (n_positions + 31) / 32;
+  for (uint32_t c = 0; c < value_dim_; c += kTileCols) {
+    for (uint32_t s = 0; s < n_steps; ++s) {
+      const std::byte* keys = bytes(keys_) + 2 * s * tile_stride + c / kTileCols * kTileBytes;
+      make_value_tiles(keys, keys + tile_stride, values + s * kPairBytes);
+    }
+    for (uint32_t t = 0; t < n_tiles(n_queries_); ++t) {
+      float* sums = sums_.data() + uint64_t{16} * t * value_dim_ + c;
+      tile_load<0>(sums, value_dim_ * sizeof(float));
+      tile_load<1>(sums + 16, value_dim_ * sizeof(float));
+      for (uint32_t s = 0; s < n_steps; ++s) {
+        multiply_values(bytes(weights_) + (t * kSteps + s) * kTileBytes, values + s * kPairBytes);
+      }
+      tile_store<0>(sums, value_dim_ * sizeof(float));
+      tile_store<1>(sums + 16, value_dim_ * sizeof(float));
+    }
+  }
+}
 
 void TileAttention::add(const TileChunkArgs& args) {
   const internal::TileScope tiles;
-  const ChunkRows rows{args};
-  const uint64_t n_groups = key_dim_ / kTileCols;
-  const uint32_t n_steps = (args.n_positions + 31) / 32;
-  const auto add_as = [&]<bool kF16>() {
-    for (uint32_t s = 0; s < n_steps; ++s) {
-      for (uint32_t t = 0; t < n_tiles_; ++t) {
-        score_rows<kF16>(rows, 32 * s, bytes(q_) + t * n_groups * kPairBytes, bytes(panel_),
-                         scores_.data() + (uint64_t{t} * kTilePositions + 32 * s) * 16);
-      }
-    }
-    for (uint32_t t = 0; t < n_tiles_; ++t) {
-      alignas(64) int32_t n_visible[16];
-      for (uint32_t i = 0; i < 16; ++i) {
-        const uint32_t query = 16 * t + i;
-        n_visible[i] = static_cast<int32_t>(query < args.n_queries ? args.n_visible[query] : 0);
-      }
-      const __m512 factor = weigh(scores_.data() + uint64_t{t} * kTilePositions * 16,
-                                  args.n_positions, _mm512_load_si512(n_visible),
-                                  softmax_.data() + 16 * t, softmax_.data() + kTileQueries + 16 * t,
-                                  bytes(weights_) + t * (kTilePositions / 32) * kPairBytes);
-      scale_sums(sums_.data() + uint64_t{16} * t * value_dim_, value_dim_, factor);
-    }
-    for (uint32_t c = 0; c < value_dim_; c += kTileCols) {
-      for (uint32_t s = 0; s < n_steps; ++s) {
-        make_value_tiles<kF16>(rows, 32 * s, c, bytes(columns_) + s * 2 * kPairBytes);
-      }
-      for (uint32_t t = 0; t < n_tiles_; ++t) {
-        float* sums = sums_.data() + uint64_t{16} * t * value_dim_ + c;
-        tile_load<0>(sums, value_dim_ * sizeof(float));
-        tile_load<1>(sums + 16, value_dim_ * sizeof(float));
-        for (uint32_t s = 0; s < n_steps; ++s) {
-          multiply_values(bytes(weights_) + (t * (kTilePositions / 32) + s) * kPairBytes,
-                          bytes(columns_) + s * 2 * kPairBytes);
-        }
-        tile_store<0>(sums, value_dim_ * sizeof(float));
-        tile_store<1>(sums + 16, value_dim_ * sizeof(float));
-      }
-    }
-  };
   if (args.is_f16) {
-    add_as.template operator()<true>();
+    add_scores<true>(args);
   } else {
-    add_as.template operator()<false>();
+    add_scores<false>(args);
   }
+  weigh(args);
+  add_values(args.n_positions);
 }
 
 }  // namespace hybrid

@@ -25,6 +25,15 @@ constexpr MlaMode kModes[] = {MlaMode::standard, MlaMode::absorbed_transposed, M
 /// Floats are sums of two bf16 numbers at amx.
 double tolerance() { return simd_level() == SimdLevel::amx ? 3e-5 : 2e-6; }
 
+/// Where the matrix unit attends latents for few queries, values are single bf16 numbers.
+double tolerance(const AttentionCase& c, const AttentionOptions& options, double max_error) {
+  const MlaPlan plan(c.shape, options, c.n_before + c.n_tokens, c.n_tokens);
+  const bool is_split = options.flash && options.mla != MlaMode::standard &&
+                        c.n_tokens < kMinBlockQueries &&
+                        !plan.is_unabsorbed(c.n_before, c.n_tokens);
+  return is_split && simd_level() == SimdLevel::amx ? std::max(max_error, 2.5e-3) : max_error;
+}
+
 void check_all_modes(const AttentionCase& c, double max_error, uint64_t max_scratch_bytes = 0) {
   Workers workers(2);
   const AttentionInputs in(c);
@@ -36,8 +45,9 @@ void check_all_modes(const AttentionCase& c, double max_error, uint64_t max_scra
       CAPTURE(static_cast<int>(mla));
       CAPTURE(flash);
       const AttentionOptions options = options_of(c, mla, flash, max_scratch_bytes);
-      CHECK(relative_error(attend(c, in, in.merged, options, workers), expected) < max_error);
-      CHECK(relative_error(attend(c, in, in.split, options, workers), expected) < max_error);
+      const double most = tolerance(c, options, max_error);
+      CHECK(relative_error(attend(c, in, in.merged, options, workers), expected) < most);
+      CHECK(relative_error(attend(c, in, in.split, options, workers), expected) < most);
     }
   }
 }
