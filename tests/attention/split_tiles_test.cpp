@@ -64,9 +64,6 @@ class TileInputs {
       args.row_bytes = row_bytes_;
       args.is_f16 = case_.is_f16;
       args.n_positions = case_.chunks[chunk];
-      args.key_dim = case_.key_dim;
-      args.value_dim = case_.value_dim;
-      args.n_queries = case_.n_queries;
       args.n_visible = &visible_[chunk * case_.n_queries];
       attention.add(args);
       first += args.n_positions;
@@ -78,14 +75,19 @@ class TileInputs {
     RelativeRms rms;
     for (uint32_t i = 0; i < case_.n_queries; ++i) {
       std::vector<double> out(case_.value_dim);
-      const double max = exact_output(i, out);
+      double exact_sum = 0;
+      const double max = exact_output(i, out, exact_sum);
       if (max == -INFINITY) {
         CHECK(attention.max(i) == -INFINITY);
         CHECK(attention.sum(i) == 0);
       } else {
         CHECK(attention.max(i) == doctest::Approx(max).epsilon(1e-4));
+        // The error of a score is one of its weight: scores of some hundreds lose digits.
+        const double sum = attention.sum(i) * std::exp(attention.max(i) - max);
+        CHECK(sum == doctest::Approx(exact_sum).epsilon(1e-5 * (3 + case_.score_factor)));
       }
-      const float* sums = attention.sums() + uint64_t{i} * case_.value_dim;
+      std::vector<float> sums(case_.value_dim);
+      attention.copy_sums(i, sums.data());
       for (uint32_t d = 0; d < case_.value_dim; ++d) {
         if (max == -INFINITY) {
           REQUIRE(sums[d] == 0);
@@ -101,7 +103,7 @@ class TileInputs {
   uint64_t element_bytes() const { return case_.is_f16 ? sizeof(f16_t) : sizeof(float); }
 
   /// Returns the largest score.
-  double exact_output(uint32_t query, std::vector<double>& out) const {
+  double exact_output(uint32_t query, std::vector<double>& out, double& sum) const {
     std::vector<double> scores;
     std::vector<uint64_t> positions;
     uint64_t first = 0;
@@ -118,7 +120,6 @@ class TileInputs {
     }
     if (scores.empty()) return -INFINITY;
     const double max = *std::max_element(scores.begin(), scores.end());
-    double sum = 0;
     for (double& s : scores) sum += s = std::exp(s - max);
     for (size_t i = 0; i < scores.size(); ++i) {
       for (uint32_t d = 0; d < case_.value_dim; ++d) {
@@ -139,8 +140,8 @@ class TileInputs {
   std::vector<uint32_t> visible_;  // [chunks][n_queries]
 };
 
-/// Floats are sums of two bf16 numbers.
-constexpr double kTolerance = 3e-5;
+/// Weights and values are single bf16 numbers.
+constexpr double kTolerance = 2.5e-3;
 
 }  // namespace
 
@@ -150,7 +151,7 @@ TEST_CASE("tiles: any number of positions and queries, halves and floats") {
   TileAttention attention;
   for (const bool is_f16 : {true, false}) {
     for (const uint32_t n_positions :
-         {1u, 2u, 15u, 16u, 17u, 31u, 32u, 33u, 63u, 100u, 255u, 256u}) {
+         {1u, 2u, 15u, 16u, 17u, 31u, 32u, 33u, 63u, 100u, 127u, 128u}) {
       for (const uint32_t n_queries : {1u, 2u, 15u, 16u, 17u, 33u, 63u, 64u}) {
         TileCase c{64, 32, n_queries, is_f16};
         c.chunks = {n_positions};
@@ -173,7 +174,7 @@ TEST_CASE("tiles: every dimension of latents") {
   for (const bool is_f16 : {true, false}) {
     for (const auto& [key_dim, value_dim] : dims) {
       TileCase c{key_dim, value_dim, 20, is_f16};
-      c.chunks = {70, 256, 9};
+      c.chunks = {70, 128, 9};
       const TileInputs in(c, [&](uint32_t chunk, uint32_t) { return c.chunks[chunk]; });
       in.run(attention);
       CAPTURE(key_dim);
@@ -188,7 +189,7 @@ TEST_CASE("tiles: queries that see a part of a chunk, nothing of it, or nothing 
   TileAttention attention;
   for (const bool is_f16 : {true, false}) {
     TileCase c{64, 64, 40, is_f16};
-    c.chunks = {50, 256, 33};
+    c.chunks = {50, 128, 33};
     // A staircase; nothing of the first chunk and something of the later ones; every third nothing.
     const auto staircase = [&](uint32_t chunk, uint32_t i) {
       return chunk == 1 ? std::min(c.chunks[chunk], 7 * i) : chunk == 0 ? c.chunks[0] : 0;
@@ -216,12 +217,11 @@ TEST_CASE("tiles: a maximum that grows from chunk to chunk, and scores far apart
   TileAttention attention;
   for (const float factor : {5.0f, 30.0f, 200.0f}) {
     TileCase c{96, 64, 25, true, factor};
-    c.chunks = {3, 20, 256, 256, 256, 100};
+    c.chunks = {3, 20, 128, 128, 128, 100};
     const TileInputs in(c, [&](uint32_t chunk, uint32_t) { return c.chunks[chunk]; });
     in.run(attention);
     CAPTURE(factor);
-    // The error of a score is one of its weight: scores of some hundreds lose digits.
-    CHECK(in.error(attention) < 1e-5 * (3 + factor));
+    CHECK(in.error(attention) < kTolerance);
   }
 }
 
@@ -229,21 +229,19 @@ TEST_CASE("tiles: a query is the same bit for bit alone as among others") {
   LevelScope level;
   if (!level.set(SimdLevel::amx)) return;
   const std::vector<float> q = random_floats(64 * 64, 1), keys = random_floats(200 * 64, 2);
+  constexpr uint32_t kBefore = 60;
   const auto run = [&](uint32_t first, uint32_t n, uint32_t query) {
     TileAttention attention;
     attention.begin(q.data() + first * 64, n, 64, 32);
     std::vector<uint32_t> visible(n);
-    for (uint32_t i = 0; i < n; ++i) visible[i] = 100 + first + i;
+    for (uint32_t i = 0; i < n; ++i) visible[i] = kBefore + first + i;
     TileChunkArgs args{reinterpret_cast<const std::byte*>(keys.data()), 64 * sizeof(float), false};
     // No more positions than the last query sees, as split_attention calls it.
-    args.n_positions = 100 + first + n - 1;
-    args.key_dim = 64;
-    args.value_dim = 32;
-    args.n_queries = n;
+    args.n_positions = kBefore + first + n - 1;
     args.n_visible = visible.data();
     attention.add(args);
-    std::vector<float> out(attention.sums() + (query - first) * 32,
-                           attention.sums() + (query - first + 1) * 32);
+    std::vector<float> out(32);
+    attention.copy_sums(query - first, out.data());
     out.push_back(attention.max(query - first));
     out.push_back(attention.sum(query - first));
     return out;
