@@ -130,6 +130,11 @@ void attend_group(const AttentionArgs& args, const KeyBlock& block, uint32_t hea
 
 }  // namespace
 
+uint64_t block_thread_bytes(const AttentionDims& dims) {
+  const uint64_t n_floats = kQueries * (uint64_t{dims.key_dim} + kKeys + dims.value_dim);
+  return n_floats * sizeof(float) + panel_a_thread_bytes(kQueries, std::max(kKeys, dims.key_dim));
+}
+
 void block_attention(const AttentionArgs& args, KeyBlock& block, FillBlock fill,
                      std::vector<RunningSoftmax>& softmax, Workers& workers) {
   HYBRID_CHECK(softmax.size() >= uint64_t{args.dims.n_heads} * args.n_tokens);

@@ -24,10 +24,11 @@ struct RunningSoftmax {
 };
 
 /// softmax: [n_tokens][n_heads]. As many heads of keys at a time as `block` has room for. Parallel
-/// over groups of queries. Each thread keeps buffers for 64 queries, their scores and sums, 0.6 MiB
-/// at most for DeepSeek's shapes, and as much again at amx. Each query is computed alone and in one
-/// order, so neither threads nor the micro-batch change a bit of it.
+/// over groups of queries. Each thread keeps buffers for 64 queries, their scores and sums, and
+/// what products need beside them. Each query is computed alone and in one order, so neither
+/// threads nor the micro-batch change a bit of it.
 void block_attention(const AttentionArgs& args, KeyBlock& block, FillBlock fill,
                      std::vector<RunningSoftmax>& softmax, Workers& workers);
+uint64_t block_thread_bytes(const AttentionDims& dims);
 
 }  // namespace hybrid

@@ -57,9 +57,16 @@ KeyBlock::Shape fit_block(KeyBlock::Shape shape, uint64_t max_bytes, uint32_t n_
 
 uint64_t scores_bytes(const GroupedAttention::Sizes& s, const AttentionOptions& options) {
   if (options.flash) return 0;
-  const uint64_t all = score_row_bytes(s.n_ctx) * s.dims.n_heads *
-                       std::max(s.max_cached_tokens, s.max_filled_tokens);
-  return options.max_scratch_bytes == 0 ? all : std::min(all, options.max_scratch_bytes);
+  const uint64_t n_queries =
+      uint64_t{s.dims.n_heads} * std::max(s.max_cached_tokens, s.max_filled_tokens);
+  const uint64_t limit = options.max_scratch_bytes / sizeof(float) * sizeof(float);
+  uint64_t all = 0;
+  if (checked_mul(score_row_bytes(s.n_ctx), n_queries, all)) {
+    return options.max_scratch_bytes == 0 ? all : std::min(all, limit);
+  }
+  if (options.max_scratch_bytes != 0) return limit;
+  fail("-amb 0: the scores of {} queries over {} tokens are beyond any memory; set a limit",
+       n_queries, s.n_ctx);
 }
 
 uint64_t GroupedAttention::n_bytes(const Sizes& s, const AttentionOptions& options) {
@@ -71,14 +78,41 @@ uint64_t GroupedAttention::n_bytes(const Sizes& s, const AttentionOptions& optio
   return n;
 }
 
+uint64_t GroupedAttention::thread_bytes(const Sizes& s, const AttentionDims& filled,
+                                        const AttentionOptions& options) {
+  const AttentionDims widest{s.dims.n_heads, s.dims.n_kv_heads,
+                             std::max(s.dims.key_dim, filled.key_dim),
+                             std::max(s.dims.value_dim, filled.value_dim)};
+  const bool values_in_keys = options.mla != MlaMode::standard;
+  uint64_t n = 0;
+  if (uses_split(s, options))
+    n += SplitScratch::thread_bytes(s.dims, values_in_keys, options.key_type);
+  if (uses_block(s, options)) n += fill_thread_bytes(s.dims.key_dim, s.dims.value_dim);
+  if (!options.flash) {
+    n += scored_thread_bytes(widest, std::min(kBlockPositions, round_up(s.n_ctx, kPreparedCols)));
+  } else if (uses_block(s, options) || s.max_filled_tokens > 0) {
+    n += block_thread_bytes(widest);
+  }
+  return n;
+}
+
+std::string GroupedAttention::refusal(const Sizes& s, const AttentionOptions& options) {
+  const uint64_t n_bytes = scores_bytes(s, options);
+  if (options.flash || n_bytes >= score_row_bytes(s.n_ctx)) return {};
+  return fmt::format(
+      "-amb: the limit of {} has no room for the scores of one query and head over {} tokens, {}; "
+      "raise it, or use -fa 1",
+      format_bytes(n_bytes), s.n_ctx, format_bytes(score_row_bytes(s.n_ctx)));
+}
+
+uint64_t GroupedAttention::held_bytes() const {
+  return softmax_.capacity() * sizeof(RunningSoftmax) + scores_.n_bytes() +
+         (split_ ? split_->held_bytes() : 0) + (block_ ? block_->held_bytes() : 0);
+}
+
 GroupedAttention::GroupedAttention(const Sizes& s, const AttentionOptions& options)
     : options_(options), softmax_(n_softmax(s, options)), scores_bytes_(scores_bytes(s, options)) {
-  if (!options.flash && scores_bytes_ < score_row_bytes(s.n_ctx)) {
-    fail(
-        "-amb: the limit of {} has no room for the scores of one query and head over {} tokens, "
-        "{}; raise it, or use -fa 1",
-        format_bytes(scores_bytes_), s.n_ctx, format_bytes(score_row_bytes(s.n_ctx)));
-  }
+  if (const std::string reason = refusal(s, options); !reason.empty()) throw Error(reason);
   scores_.reserve(scores_bytes_ / sizeof(float));
   if (uses_split(s, options)) {
     split_ = std::make_unique<SplitScratch>(s.dims, max_split_tokens(s), s.n_ctx,

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "attention/attention_options.h"
@@ -37,6 +38,12 @@ class GroupedAttention {
   /// query.
   GroupedAttention(const Sizes& sizes, const AttentionOptions& options);
   static uint64_t n_bytes(const Sizes& sizes, const AttentionOptions& options);
+  /// What each thread keeps at most. filled: the dimensions of calls that make their keys.
+  static uint64_t thread_bytes(const Sizes& sizes, const AttentionDims& filled,
+                               const AttentionOptions& options);
+  /// Why the constructor would throw; "" where it would not.
+  static std::string refusal(const Sizes& sizes, const AttentionOptions& options);
+  uint64_t held_bytes() const;  // what has really been taken
 
   /// Keys and values from the cache.
   void attend(const AttentionArgs& args, const KvCache& cache, Workers& workers);
@@ -53,7 +60,7 @@ class GroupedAttention {
   uint64_t scores_bytes_ = 0;
 };
 
-/// Bytes of the largest K*Q; 0 with flash.
+/// Bytes of the largest K*Q; 0 with flash. Throws Error where they do not fit 64 bits.
 uint64_t scores_bytes(const GroupedAttention::Sizes& sizes, const AttentionOptions& options);
 
 /// The cache of a model whose heads have keys and values of their own.

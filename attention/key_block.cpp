@@ -73,6 +73,10 @@ class StepFiller {
 
 }  // namespace
 
+uint64_t fill_thread_bytes(uint64_t key_dim, uint64_t value_dim) {
+  return kStep * std::max(key_dim, value_dim) * sizeof(float);
+}
+
 KeyBlock::KeyBlock(const Shape& shape) : shape_(shape) {
   HYBRID_CHECK(shape.n_positions % kPreparedCols == 0);
   keys_.reserve(shape.n_heads * shape.keys_per_head());

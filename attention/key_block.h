@@ -44,6 +44,7 @@ class KeyBlock {
   explicit KeyBlock(const Shape& shape);
 
   const Shape& shape() const { return shape_; }
+  uint64_t held_bytes() const { return keys_.n_bytes() + shared_.n_bytes() + values_.n_bytes(); }
 
   /// The positions [first, first + n) and heads from `head` on that the block holds from now on.
   void begin(uint32_t head, uint32_t first, uint32_t n);
@@ -73,8 +74,10 @@ class KeyBlock {
 
 /// Fills a block with rows of the cache: positions [first, first + n), heads [head, head +
 /// n_heads). Where values are in the keys they are the first value_dim elements of these, or come
-/// from the transposed copy, if there is one. Parallel over heads and positions.
+/// from the transposed copy, if there is one. Parallel over heads and positions. Each thread keeps
+/// rows of 32 positions (fill_thread_bytes()).
 void fill_from_cache(KeyBlock& block, BlockParts parts, const KvCache& cache, uint32_t layer,
                      uint32_t head, uint32_t n_heads, uint32_t first, uint32_t n, Workers& workers);
+uint64_t fill_thread_bytes(uint64_t key_dim, uint64_t value_dim);
 
 }  // namespace hybrid

@@ -14,6 +14,20 @@ AttentionDims standard_dims(const MlaShape& s) {
   return {s.n_heads, s.n_heads, s.qk_dim(), s.v_dim};
 }
 
+/// The first n in [first, end) for which `holds`, which then holds for all that follow; or `end`.
+template <class Predicate>
+uint32_t first_that(uint32_t first, uint32_t end, const Predicate& holds) {
+  while (first < end) {
+    const uint32_t middle = first + (end - first) / 2;
+    if (holds(middle)) {
+      end = middle;
+    } else {
+      first = middle + 1;
+    }
+  }
+  return first;
+}
+
 /// Keys that a query sees, on average.
 double mean_keys(uint64_t n_past, uint64_t n_tokens) {
   return static_cast<double>(n_past) + (static_cast<double>(n_tokens) + 1) / 2;
@@ -60,11 +74,12 @@ MlaPlan::MlaPlan(const MlaShape& s, const AttentionOptions& options, uint32_t n_
         options.max_scratch_bytes, n_ctx);
   }
   const bool is_standard = options.mla == MlaMode::standard;
-  uint32_t max_cached = max_tokens;
-  // The further behind, the more a block of keys costs: what is absorbed there at most.
-  while (max_cached > 1 && is_unabsorbed(n_ctx - std::min(n_ctx, max_cached), max_cached)) {
-    --max_cached;
-  }
+  // The further behind, the more a block of keys costs: what is absorbed there at most. Where a
+  // number of tokens is un-absorbed, larger ones are, too.
+  const uint32_t max_cached =
+      first_that(2, std::max(max_tokens, 1u) + 1,
+                 [&](uint32_t n) { return is_unabsorbed(n_ctx - std::min(n_ctx, n), n); }) -
+      1;
   sizes_ = {is_standard ? standard_dims(s) : absorbed_dims(s), n_ctx, max_cached,
             block_.n_positions > 0 ? max_tokens : 0};
 }
@@ -75,10 +90,9 @@ bool MlaPlan::is_unabsorbed(uint64_t n_past, uint64_t n_tokens) const {
 }
 
 uint32_t MlaPlan::min_unabsorbed_tokens(uint32_t n_past) const {
-  for (uint32_t n = 2; n <= max_tokens_; ++n) {
-    if (is_unabsorbed(n_past, n)) return n;
-  }
-  return 0;
+  const uint32_t n =
+      first_that(2, max_tokens_ + 1, [&](uint32_t i) { return is_unabsorbed(n_past, i); });
+  return n <= max_tokens_ ? n : 0;
 }
 
 uint64_t MlaPlan::unabsorbed_bytes() const {
@@ -94,6 +108,25 @@ uint64_t MlaPlan::query_bytes() const {
 
 uint64_t MlaPlan::n_bytes() const {
   return GroupedAttention::n_bytes(sizes_, options_) + unabsorbed_bytes() + query_bytes();
+}
+
+uint64_t MlaPlan::thread_bytes() const {
+  const bool makes_keys = block_.n_positions > 0;
+  const AttentionDims filled = makes_keys ? standard_dims(shape_) : AttentionDims{};
+  uint64_t n = GroupedAttention::thread_bytes(sizes_, filled, options_);
+  if (options_.mla == MlaMode::standard) return n + store_thread_bytes(shape_, max_tokens_);
+  n += projection_thread_bytes(shape_, sizes_.max_cached_tokens) + mla_decode_thread_bytes(shape_);
+  if (!makes_keys) return n;
+  return n + MlaKeyFiller::thread_bytes(shape_) + prepare_thread_bytes(shape_.kv_lora) +
+         panel_a_thread_bytes(shape_.qk_nope, shape_.kv_lora) +
+         panel_b_thread_bytes(shape_.kv_lora, shape_.v_dim);
+}
+
+std::string MlaPlan::refusal() const { return GroupedAttention::refusal(sizes_, options_); }
+
+uint64_t MlaAttention::held_bytes() const {
+  return grouped_.held_bytes() + queries_.n_bytes() + sums_.n_bytes() +
+         (block_ ? block_->held_bytes() + filler_->held_bytes() : 0);
 }
 
 MlaAttention::MlaAttention(const MlaPlan& plan)

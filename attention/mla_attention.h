@@ -52,8 +52,9 @@ class MlaPlan {
 
   uint64_t unabsorbed_bytes() const;  // keys and values that are made, with the latents as panels
   uint64_t query_bytes() const;       // absorbed queries and their sums
-  /// Of the whole scratch. Not in it: 1 to 2 MiB that each thread keeps.
-  uint64_t n_bytes() const;
+  uint64_t n_bytes() const;           // of the whole scratch
+  uint64_t thread_bytes() const;      // beside it, that each thread keeps at most
+  std::string refusal() const;        // why the scratch is too small for any step, or ""
 
  private:
   MlaShape shape_;
@@ -79,6 +80,7 @@ class MlaAttention {
   explicit MlaAttention(const MlaPlan& plan);
 
   const MlaPlan& plan() const { return plan_; }
+  uint64_t held_bytes() const;  // what has really been taken
 
   /// Keeps what attention needs of tokens. rows: [n_tokens][kv_lora + qk_rope], of positions from
   /// `first` on.

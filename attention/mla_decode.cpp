@@ -108,6 +108,10 @@ void make_mla_decode_head(const MlaShape& s, const MlaUpProjection& up, uint32_t
   pack_rows(w.values, uint64_t{head} * s.v_dim / kPanelRows, source.row(first), s.v_dim);
 }
 
+uint64_t mla_decode_thread_bytes(const MlaShape& s) {
+  return 2 * n_activation_blocks(s.kv_lora) * sizeof(ActivationBlock);
+}
+
 void absorb_query(const MlaShape& s, const MlaDecodeWeights& w, const float* q, float* to,
                   Workers& workers) {
   workers.parallel_ranges(s.n_heads, 1, [&](uint64_t begin, uint64_t end, int) {

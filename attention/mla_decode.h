@@ -42,5 +42,7 @@ void absorb_query(const MlaShape& shape, const MlaDecodeWeights& weights, const 
                   Workers& workers);
 void project_values(const MlaShape& shape, const MlaDecodeWeights& weights, const float* latents,
                     float* to, Workers& workers);
+/// What each thread keeps for them.
+uint64_t mla_decode_thread_bytes(const MlaShape& shape);
 
 }  // namespace hybrid

@@ -16,6 +16,10 @@ uint64_t MlaKeyFiller::n_bytes(const MlaShape& shape, uint32_t n_positions) {
   return 2 * n_positions * prepared_cols(shape.kv_lora) * sizeof(float);
 }
 
+uint64_t MlaKeyFiller::thread_bytes(const MlaShape& shape) {
+  return kPanelLanes * shape.cache_row() * sizeof(float);
+}
+
 void MlaKeyFiller::load_latents(KeyBlock& block, BlockParts parts, const KvCache& cache,
                                 uint32_t layer, uint64_t panel) {
   thread_local AlignedFloats buffer;

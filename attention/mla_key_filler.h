@@ -16,6 +16,9 @@ class MlaKeyFiller {
   /// Takes the memory for blocks of up to n_positions.
   MlaKeyFiller(const MlaShape& shape, uint32_t n_positions);
   static uint64_t n_bytes(const MlaShape& shape, uint32_t n_positions);
+  uint64_t held_bytes() const { return rows_.n_bytes() + latents_.n_bytes(); }
+  /// What each thread keeps beside the rows of a head.
+  static uint64_t thread_bytes(const MlaShape& shape);
 
   /// Parallel over heads and positions; each element is one sum in the order of panel_matmul.
   void fill(KeyBlock& block, BlockParts parts, const MlaUpProjection& up, const KvCache& cache,

@@ -34,6 +34,18 @@ void multiply(const float* a, uint64_t a_stride, const float* b, float* c, uint6
 
 }  // namespace
 
+uint64_t projection_thread_bytes(const MlaShape& s, uint32_t n_tokens) {
+  return up_rows_thread_bytes(s) + panel_a_thread_bytes(n_tokens, std::max(s.qk_nope, s.kv_lora)) +
+         std::max(panel_b_thread_bytes(s.qk_nope, s.kv_lora),
+                  panel_b_thread_bytes(s.kv_lora, s.v_dim));
+}
+
+uint64_t store_thread_bytes(const MlaShape& s, uint32_t n_tokens) {
+  return up_rows_thread_bytes(s) + n_tokens * uint64_t{s.qk_dim() + s.v_dim} * sizeof(float) +
+         panel_a_thread_bytes(n_tokens, s.kv_lora) +
+         panel_b_thread_bytes(s.kv_lora, std::max(s.qk_nope, s.v_dim));
+}
+
 void absorb_queries(const MlaShape& s, const MlaUpProjection& up, const float* q, uint32_t n_tokens,
                     float* to, Workers& workers) {
   const uint64_t q_stride = uint64_t{s.n_heads} * s.qk_dim();

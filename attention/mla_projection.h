@@ -29,4 +29,9 @@ void store_heads(const MlaShape& shape, const MlaUpProjection& up, const float* 
                  uint32_t n_tokens, KvCache& cache, uint32_t layer, uint32_t first,
                  Workers& workers);
 
+// What each thread keeps for calls of up to n_tokens: for absorb_queries() and project_values()
+// together, and for store_heads().
+uint64_t projection_thread_bytes(const MlaShape& shape, uint32_t n_tokens);
+uint64_t store_thread_bytes(const MlaShape& shape, uint32_t n_tokens);
+
 }  // namespace hybrid

@@ -57,6 +57,16 @@ const float* columns_as_lanes(const float* rows, uint64_t n_rows, uint64_t n_col
 
 }  // namespace
 
+uint64_t up_rows_thread_bytes(const MlaShape& s) {
+  const uint64_t lora = s.kv_lora, nope = s.qk_nope, v = s.v_dim;
+  const auto panels = [](uint64_t n_lanes, uint64_t n_k) {
+    return n_panels_of(n_lanes) * kPanelLanes * n_k;
+  };
+  const uint64_t rows = std::max(nope, v) * lora;
+  const uint64_t lanes = std::max({panels(lora, nope), panels(nope, lora), panels(v, lora)});
+  return (rows + lanes + nope * lora) * sizeof(float);
+}
+
 const float* nope_rows(const MlaShape& s, const MlaUpProjection& up, uint32_t head) {
   if (!up.is_split()) return merged_rows(s, up, head);
   thread_local AlignedFloats buffer;

@@ -8,6 +8,9 @@
 
 namespace hybrid {
 
+/// What these buffers take at most, in either layout.
+uint64_t up_rows_thread_bytes(const MlaShape& shape);
+
 /// W_h, [qk_nope][kv_lora].
 const float* nope_rows(const MlaShape& shape, const MlaUpProjection& up, uint32_t head);
 

@@ -1,5 +1,7 @@
 #include "attention/scored_attention.h"
 
+#include <algorithm>
+
 #include "attention/key_scores.h"
 #include "attention/query_rows.h"
 #include "base/error.h"
@@ -145,6 +147,11 @@ ScoreSteps score_steps(uint32_t n_heads, uint32_t n_tokens, uint64_t n_kv, uint6
     return {static_cast<uint32_t>(std::min<uint64_t>(n_heads, max_bytes / head)), n_tokens};
   }
   return {1, static_cast<uint32_t>(max_bytes / row)};
+}
+
+uint64_t scored_thread_bytes(const AttentionDims& dims, uint32_t n_positions) {
+  return kQueries * (uint64_t{dims.key_dim} + dims.value_dim) * sizeof(float) +
+         panel_a_thread_bytes(kQueries, std::max(n_positions, dims.key_dim));
 }
 
 void scored_attention(const AttentionArgs& args, KeyBlock& block, FillBlock fill, float* scores,

@@ -30,5 +30,7 @@ ScoreSteps score_steps(uint32_t n_heads, uint32_t n_tokens, uint64_t n_kv, uint6
 /// groups of queries and ranges of keys or of dimensions. Neither threads nor steps change a bit.
 void scored_attention(const AttentionArgs& args, KeyBlock& block, FillBlock fill, float* scores,
                       uint64_t max_bytes, Workers& workers);
+/// What each thread keeps, with blocks of n_positions.
+uint64_t scored_thread_bytes(const AttentionDims& dims, uint32_t n_positions);
 
 }  // namespace hybrid

@@ -127,13 +127,16 @@ void run_with_vectors(const Task& t) {
   }
 }
 
+/// Where several queries share latents: products on the matrix unit.
+bool can_use_tiles(const AttentionDims& d, bool values_in_keys) {
+  return simd_level() == SimdLevel::amx && values_in_keys && d.key_dim % 32 == 0 &&
+         d.value_dim % 32 == 0;
+}
+
 #if defined(__x86_64__)
-/// Where several queries share latents: products on the matrix unit. By the queries of the call,
-/// not of the task: threads decide on the latter.
+/// By the queries of the call, not of the task: threads decide on the latter.
 bool can_use_tiles(const Task& t) {
-  const AttentionDims& d = t.args.dims;
-  return simd_level() == SimdLevel::amx && t.rows.n_rows() > 2 &&
-         t.cache.shape().values_in_keys() && d.key_dim % 32 == 0 && d.value_dim % 32 == 0;
+  return t.rows.n_rows() > 2 && can_use_tiles(t.args.dims, t.cache.shape().values_in_keys());
 }
 
 /// The chunk's rows [first, first + n): the cache's own where they are halves or floats, else
@@ -240,8 +243,23 @@ uint64_t limit_of(uint64_t max_bytes) {
 uint64_t SplitScratch::n_bytes(const AttentionDims& dims, uint32_t max_tokens, uint32_t n_ctx,
                                uint64_t max_bytes) {
   const uint64_t n_chunks = std::clamp<uint64_t>(n_ctx / kChunk, 1, kMaxChunks);
-  return std::max(chunk_bytes(dims, max_tokens),
-                  std::min(n_chunks * chunk_bytes(dims, max_tokens), limit_of(max_bytes)));
+  const uint64_t n =
+      std::max(chunk_bytes(dims, max_tokens),
+               std::min(n_chunks * chunk_bytes(dims, max_tokens), limit_of(max_bytes)));
+  return n / sizeof(float) * sizeof(float);
+}
+
+uint64_t SplitScratch::thread_bytes(const AttentionDims& dims, bool values_in_keys,
+                                    DType key_type) {
+  const uint64_t key = dims.key_dim, value = dims.value_dim;
+  uint64_t n_floats = (kQueries + kKeys) * key + kQueries * (kKeys + value);
+  if (!values_in_keys) n_floats += kKeys * value;
+  uint64_t n = n_floats * sizeof(float) + kQueries * sizeof(ChunkSoftmax);
+  if (can_use_tiles(dims, values_in_keys)) {
+    n += TileAttention::n_bytes(dims.key_dim, dims.value_dim) + kTileQueries * key * sizeof(float);
+    if (key_type == DType::q8_0) n += TileAttention::kPositions * key * sizeof(float);
+  }
+  return n;
 }
 
 SplitScratch::SplitScratch(const AttentionDims& dims, uint32_t max_tokens, uint32_t n_ctx,

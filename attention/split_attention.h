@@ -33,6 +33,10 @@ class SplitScratch {
 
   static constexpr uint64_t kMaxBytes = uint64_t{16} << 20;
 
+  uint64_t held_bytes() const { return sums.n_bytes(); }
+  /// What each thread keeps, at the level in force. key_type: of the cached rows.
+  static uint64_t thread_bytes(const AttentionDims& dims, bool values_in_keys, DType key_type);
+
   AlignedFloats sums;  // [n_chunks][n_tokens * n_heads][value_dim + 2]
   uint64_t max_bytes;
 };

@@ -35,6 +35,14 @@ class TileAttention {
   /// Adds the share of some positions.
   void add(const TileChunkArgs& args);
 
+  /// What begin() takes.
+  static uint64_t n_bytes(uint64_t key_dim, uint64_t value_dim) {
+    constexpr uint64_t kTile = 1024, kTiles = kTileQueries / 16, kSteps = kPositions / 32;
+    const uint64_t n_tiles = (2 * kTiles + 2 * kSteps + 2) * (key_dim / 32) + kTiles * kSteps;
+    const uint64_t n_floats = uint64_t{kTileQueries} * (kPositions + value_dim + 2);
+    return n_tiles * kTile + n_floats * sizeof(float);
+  }
+
   float max(uint32_t query) const { return softmax_.data()[query]; }
   float sum(uint32_t query) const { return softmax_.data()[kTileQueries + query]; }
   /// [value_dim]: the sum of exp(score - max) * value

@@ -344,6 +344,11 @@ void FfnScratch::reserve(uint64_t n_embd, uint64_t n_ff, uint64_t n_slots, uint6
   first_row.reserve(max_jobs + 1);
 }
 
+uint64_t FfnScratch::held_bytes() const {
+  return hidden.held_bytes() + gathered.n_bytes() + blocks.capacity() * sizeof(blocks[0]) +
+         first_row.capacity() * sizeof(first_row[0]);
+}
+
 void run_ffn_jobs(const FfnArgs& args, FfnScratch& scratch, Workers& workers) {
   if (args.jobs.empty() || args.input.n_tokens() == 0) return;
   Runner(args, scratch, workers).run();

@@ -40,6 +40,7 @@ struct FfnScratch {
   /// Takes what calls with n_slots slots of at most max_jobs jobs need, and counts it.
   void reserve(uint64_t n_embd, uint64_t n_ff, uint64_t n_slots, uint64_t max_jobs);
   static uint64_t n_bytes(uint64_t n_embd, uint64_t n_ff, uint64_t n_slots, uint64_t max_jobs);
+  uint64_t held_bytes() const;  // what has really been taken
 
   HiddenRows hidden;
   HugeBuffer gathered;                         // input rows of the slots: tiles, or floats

@@ -20,17 +20,21 @@ uint64_t HiddenRows::bytes_of(InputForm form, Precision precision, uint64_t n_ro
   }
 }
 
-uint64_t HiddenRows::n_bytes(uint64_t n_rows, uint64_t n_cols) {
+uint64_t HiddenRows::most_bytes(uint64_t n_rows, uint64_t n_cols) {
   uint64_t n = 0;
   for (const InputForm form : {InputForm::bytes, InputForm::tiles, InputForm::floats}) {
     n = std::max(n, bytes_of(form, Precision::fine, n_rows, n_cols));
   }
-  return n + 2 * n_rows * sizeof(ActivationBlock*);
+  return n;
+}
+
+uint64_t HiddenRows::n_bytes(uint64_t n_rows, uint64_t n_cols) {
+  return most_bytes(n_rows, n_cols) + 2 * n_rows * sizeof(ActivationBlock*);
 }
 
 void HiddenRows::reserve(uint64_t n_rows, uint64_t n_cols) {
   // Of the largest form: what is not written costs no memory.
-  data_ = HugeBuffer(n_bytes(n_rows, n_cols));
+  data_ = HugeBuffer(most_bytes(n_rows, n_cols));
   block_rows_.resize(2 * n_rows);
 }
 

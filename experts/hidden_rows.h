@@ -14,8 +14,12 @@ class HiddenRows {
  public:
   static constexpr uint64_t kCols = 32;  // columns that are stored together
 
+  /// Bytes that rows of any form take at most; reserve() takes them, held_bytes() are there.
   static uint64_t n_bytes(uint64_t n_rows, uint64_t n_cols);
   void reserve(uint64_t n_rows, uint64_t n_cols);
+  uint64_t held_bytes() const {
+    return data_.n_bytes() + block_rows_.capacity() * sizeof(block_rows_[0]);
+  }
 
   /// From now on n_rows rows of n_cols columns in this form.
   void set(InputForm form, Precision precision, uint64_t n_rows, uint64_t n_cols);
@@ -40,6 +44,7 @@ class HiddenRows {
   }
 
  private:
+  static uint64_t most_bytes(uint64_t n_rows, uint64_t n_cols);
   static uint64_t bytes_of(InputForm form, Precision precision, uint64_t n_rows, uint64_t n_cols);
 
   InputForm form_ = InputForm::floats;

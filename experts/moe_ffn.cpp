@@ -30,13 +30,26 @@ void MoeFfnScratch::reserve(const MoeShape& shape, uint64_t n_embd, uint64_t n_t
   jobs.reserve(shape.n_experts);
   slot_tokens.reserve(n_slots);
   place.reserve(n_slots);
+  routes.slots.reserve(n_slots);
+  routes.offsets.reserve(shape.n_experts + 1);
+  routes.next.reserve(shape.n_experts);
+  routes.active.reserve(shape.n_experts);
 }
 
 uint64_t MoeFfnScratch::n_bytes(const MoeShape& shape, uint64_t n_embd, uint64_t n_tokens) {
   const uint64_t n_slots = n_tokens * shape.n_used;
   return FfnScratch::n_bytes(n_embd, shape.ff_dim, n_slots, shape.n_experts) +
-         n_slots * (n_embd * sizeof(float) + 2 * sizeof(uint32_t)) +
-         shape.n_experts * sizeof(FfnJob);
+         n_slots * (n_embd * sizeof(float) + 3 * sizeof(uint32_t)) +
+         shape.n_experts * sizeof(FfnJob) + (3 * uint64_t{shape.n_experts} + 1) * sizeof(uint32_t);
+}
+
+uint64_t MoeFfnScratch::held_bytes() const {
+  uint64_t n = ffn.held_bytes() + out.n_bytes() + jobs.capacity() * sizeof(FfnJob);
+  for (const std::vector<uint32_t>* v :
+       {&slot_tokens, &place, &routes.slots, &routes.offsets, &routes.next, &routes.active}) {
+    n += v->capacity() * sizeof(uint32_t);
+  }
+  return n;
 }
 
 void moe_ffn(const MoeFfnArgs& args, const MoeShape& shape, const ExpertWeights& experts,

@@ -29,6 +29,7 @@ struct MoeFfnScratch {
   /// Takes what n_tokens need, and counts it.
   void reserve(const MoeShape& shape, uint64_t n_embd, uint64_t n_tokens);
   static uint64_t n_bytes(const MoeShape& shape, uint64_t n_embd, uint64_t n_tokens);
+  uint64_t held_bytes() const;  // what has really been taken
 
   FfnScratch ffn;
   HugeBuffer out;  // [slots][n_embd] floats, in expert order

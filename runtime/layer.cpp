@@ -190,6 +190,13 @@ uint64_t Activations::n_bytes(const ModelConfig& c, uint64_t n, const MlaPlan& a
          MoeFfnScratch::n_bytes(c.moe, c.n_embd, n);
 }
 
+uint64_t Activations::held_bytes() const {
+  uint64_t n = ids.capacity() * sizeof(int32_t) + input.held_bytes() + ffn.held_bytes() +
+               moe.held_bytes() + attention.held_bytes();
+  for (const FloatBuffer& b : float_buffers({})) n += (this->*b.buffer).capacity() * sizeof(float);
+  return n;
+}
+
 Activations::Activations(const ModelConfig& c, uint32_t max_tokens, const MlaPlan& attention_plan)
     : attention(attention_plan) {
   const uint64_t n = max_tokens;

@@ -19,6 +19,7 @@ struct Activations {
   Activations(const ModelConfig& config, uint32_t max_tokens, const MlaPlan& attention);
   /// Bytes that the constructor takes.
   static uint64_t n_bytes(const ModelConfig& config, uint64_t max_tokens, const MlaPlan& attention);
+  uint64_t held_bytes() const;  // what has really been taken
 
   std::vector<float> hidden;      // n_embd: the residual stream
   std::vector<float> normed;      // n_embd

@@ -21,6 +21,7 @@ class AlignedFloats {
   }
   float* data() const { return data_.get(); }
   uint64_t size() const { return n_; }
+  uint64_t n_bytes() const { return n_ * sizeof(float); }
 
  private:
   static constexpr std::align_val_t kAlignment{64};

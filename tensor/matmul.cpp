@@ -1,20 +1,20 @@
 #include "tensor/matmul.h"
 
-#include <vector>
-
 #include "base/error.h"
+#include "tensor/aligned_floats.h"
 
 namespace hybrid {
 namespace {
 
 /// Grows and is never given back: a thread meets the same few row lengths over and over.
 float* thread_row_buffer(uint64_t n_floats) {
-  thread_local std::vector<float> buffer;
-  if (buffer.size() < n_floats) buffer.resize(n_floats);
-  return buffer.data();
+  thread_local AlignedFloats buffer;
+  return buffer.reserve(n_floats);
 }
 
 }  // namespace
+
+uint64_t matmul_thread_bytes(uint64_t n_cols) { return kMatmulRowGroup * n_cols * sizeof(float); }
 
 void matmul_rows(const MatmulArgs& args, uint64_t row_begin, uint64_t row_end) {
   const TensorView& weight = args.weight;

@@ -27,11 +27,12 @@ struct MatmulArgs {
 /// bit for bit whatever n_tokens, the split into rows and the
 /// threads. The rows' bytes are read once for each block of tokens (512 KiB of x, at least 16
 /// tokens). Each thread keeps a buffer of kMatmulRowGroup decoded rows, which grows to the longest
-/// row it has met. Throws Error where shapes do not agree.
+/// row it has met (matmul_thread_bytes()). Throws Error where shapes do not agree.
 void matmul_rows(const MatmulArgs& args, uint64_t row_begin, uint64_t row_end);
 
 /// Rows that are decoded together.
 inline constexpr uint64_t kMatmulRowGroup = 8;
+uint64_t matmul_thread_bytes(uint64_t n_cols);
 
 /// The kernel of one level; the arguments have been checked. row_buffer: kMatmulRowGroup * n_cols
 /// floats.

@@ -38,6 +38,10 @@ class MatmulInput {
   static uint64_t n_bytes(uint64_t n_tokens, uint64_t n_cols);
   /// Takes them.
   void reserve(uint64_t n_tokens, uint64_t n_cols);
+  /// What has really been taken.
+  uint64_t held_bytes() const {
+    return blocks_.n_bytes() + tiles_.n_bytes() + block_rows_.capacity() * sizeof(block_rows_[0]);
+  }
 
   /// From now on n_tokens rows of n_cols floats without gaps, which must stay as they are for as
   /// long as products use them, and how finely other forms round them.

@@ -33,6 +33,26 @@ void panel_matmul(const PanelArgs& args) {
   with_simd_level([&]<SimdLevel L>() { panel_matmul_at<L>(args); });
 }
 
+uint64_t panel_a_thread_bytes(uint64_t n_tokens, uint64_t n_k) {
+  if (simd_level() != SimdLevel::amx) return 0;
+  PanelArgs args;
+  args.n_tokens = n_tokens;
+  args.n_k = n_k;
+  return a_tiles_bytes(args);
+}
+
+uint64_t panel_b_thread_bytes(uint64_t n_k, uint64_t n_lanes) {
+  if (simd_level() != SimdLevel::amx) return 0;
+  PanelArgs args;
+  args.n_k = n_k;
+  args.n_lanes = n_lanes;
+  return b_tiles_bytes(args);
+}
+
+uint64_t prepare_thread_bytes(uint64_t n_k) {
+  return simd_level() == SimdLevel::amx ? n_tile_groups(n_k) * kGroupBytes : 0;
+}
+
 void prepare_panels([[maybe_unused]] float* panels, uint64_t panel_stride,
                     [[maybe_unused]] uint64_t n_panels, uint64_t n_k) {
   HYBRID_CHECK(panel_stride >= prepared_cols(n_k) * kPanelLanes);

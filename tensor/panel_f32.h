@@ -67,6 +67,12 @@ void prepare_panels(float* panels, uint64_t panel_stride, uint64_t n_panels, uin
 /// none of 16 the last rows' place is taken, too. Products begin at a multiple of 16 rows.
 void prepare_rows(float* rows, uint64_t row_stride, uint64_t n_rows, uint64_t n_k);
 
+// What each thread keeps for these at the level in force, each for the largest call it has met: for
+// sides of products that were not prepared, and for prepare_rows().
+uint64_t panel_a_thread_bytes(uint64_t n_tokens, uint64_t n_k);
+uint64_t panel_b_thread_bytes(uint64_t n_k, uint64_t n_lanes);
+uint64_t prepare_thread_bytes(uint64_t n_k);
+
 template <SimdLevel L>
 void panel_matmul_at(const PanelArgs& args);
 
