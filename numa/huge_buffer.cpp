@@ -14,6 +14,8 @@ uint64_t round_up(uint64_t n) { return (n + kHugePage - 1) / kHugePage * kHugePa
 
 }  // namespace
 
+uint64_t HugeBuffer::whole_pages(uint64_t n_bytes) { return round_up(n_bytes); }
+
 HugeBuffer::HugeBuffer(uint64_t n_bytes) : n_bytes_(n_bytes) {
   if (n_bytes == 0) return;
   const bool is_countable = n_bytes < UINT64_MAX - 2 * kHugePage;

@@ -21,6 +21,9 @@ class HugeBuffer {
   }
   ~HugeBuffer();
 
+  /// What n bytes take of memory once they are written to, where there are huge pages.
+  static uint64_t whole_pages(uint64_t n_bytes);
+
   std::byte* data() { return data_; }
   const std::byte* data() const { return data_; }
   uint64_t n_bytes() const { return n_bytes_; }

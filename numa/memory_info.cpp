@@ -12,12 +12,13 @@ namespace {
 
 constexpr uint64_t kUnknown = std::numeric_limits<uint64_t>::max();
 
-uint64_t machine_available_bytes() {
+/// A line of /proc/meminfo: "MemTotal:".
+uint64_t machine_bytes(const std::string& line) {
   std::ifstream in("/proc/meminfo");
   std::string name;
   uint64_t n_kib = 0;
   while (in >> name >> n_kib) {
-    if (name == "MemAvailable:") return n_kib * 1024;
+    if (name == line) return n_kib * 1024;
     in.ignore(100, '\n');
   }
   return kUnknown;
@@ -50,7 +51,13 @@ uint64_t cgroup_available_bytes() {
 }  // namespace
 
 uint64_t available_memory_bytes() {
-  return std::min(machine_available_bytes(), cgroup_available_bytes());
+  return std::min(machine_bytes("MemAvailable:"), cgroup_available_bytes());
+}
+
+uint64_t total_memory_bytes() {
+  const std::string group = own_cgroup();
+  const uint64_t limit = group.empty() ? kUnknown : number_in(kCgroupMount + group + "/memory.max");
+  return std::min(machine_bytes("MemTotal:"), limit);
 }
 
 }  // namespace hybrid

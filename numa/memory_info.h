@@ -7,4 +7,8 @@ namespace hybrid {
 /// what its cgroup leaves where that is less. The largest number where neither can be read.
 uint64_t available_memory_bytes();
 
+/// All memory of the machine, or the limit of this process's cgroup where that is less. The largest
+/// number where neither can be read.
+uint64_t total_memory_bytes();
+
 }  // namespace hybrid

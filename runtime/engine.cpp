@@ -4,11 +4,10 @@
 #include <chrono>
 
 #include "base/error.h"
+#include "numa/memory_info.h"
 
 namespace hybrid {
 namespace {
-
-constexpr uint32_t kDefaultMaxContext = 32768;
 
 using Clock = std::chrono::steady_clock;
 
@@ -51,7 +50,21 @@ Engine::Engine(const EngineOptions& options)
         model_.file().metadata().source(), tokenizer_.n_vocab(), config.n_vocab);
   }
   if (options.prepare_now) prepare();
-  n_ctx_ = options.n_ctx > 0 ? options.n_ctx : std::min(config.n_ctx_train, kDefaultMaxContext);
+  n_ctx_ = options.n_ctx > 0 ? options.n_ctx : default_context(config);
+}
+
+RunPlan Engine::plan(uint32_t n_ctx) const {
+  return plan_run(model_.file(), model_.config(), model_.weights(),
+                  {n_ctx, options_.execution, options_.pack, options_.prepare_decode});
+}
+
+Sequence Engine::make_sequence(uint32_t n_ctx) const {
+  // What has been prepared already is no longer among what is available.
+  const uint64_t is_there = model_.packed_bytes() + model_.decode_bytes();
+  const uint64_t available = std::min(available_memory_bytes(), UINT64_MAX - is_there);
+  const std::string reason = plan(n_ctx).why_not(available + is_there);
+  if (!reason.empty()) throw Error(reason);
+  return {model_, n_ctx, options_.execution};
 }
 
 void Engine::prepare() {

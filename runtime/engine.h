@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "runtime/packed_weights.h"
+#include "runtime/run_plan.h"
 #include "runtime/sampler.h"
 #include "runtime/sequence.h"
 #include "runtime/tokenizer.h"
@@ -62,7 +63,13 @@ class Engine {
   const EngineOptions& options() const { return options_; }
   uint32_t n_ctx() const { return n_ctx_; }
 
-  Sequence make_sequence() const { return {model_, n_ctx_, options_.execution}; }
+  /// What a run with a context of n_ctx takes.
+  RunPlan plan(uint32_t n_ctx) const;
+
+  /// Throws Error with the figures where there is not enough memory for it and for the weights that
+  /// are still to be prepared: what does not fit is known before minutes of loading.
+  Sequence make_sequence(uint32_t n_ctx) const;
+  Sequence make_sequence() const { return make_sequence(n_ctx_); }
 
   /// Throws Error where an id is not in the vocabulary.
   void check_tokens(std::span<const TokenId> tokens) const;

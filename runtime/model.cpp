@@ -11,13 +11,8 @@ namespace hybrid {
 
 Model::Model(const std::filesystem::path& path, ExpertGroups groups)
     : file_(GgufFile::open(path)), config_(read_model_config(file_, groups)), rope_(config_.rope) {
-  std::vector<std::string> unused;
-  weights_ = bind_weights(file_, config_, unused);
-  if (!unused.empty()) {
-    config_.notes.push_back(fmt::format("{} tensors of the file are not used: {}{}", unused.size(),
-                                        printable(unused.front()),
-                                        unused.size() > 1 ? ", ..." : ""));
-  }
+  weights_ = bind_weights(file_, config_);
+  if (!weights_.unused.empty()) config_.notes.push_back(unused_note(weights_));
 }
 
 void Model::pack(Workers& workers, const LoadProgress& progress) {
@@ -36,15 +31,6 @@ std::filesystem::path Model::write_cache(Workers& workers, const LoadProgress& p
   pack(workers, progress);
   writer.write(packed_.memory(), workers, progress);
   return writer.path();
-}
-
-KvCache Model::make_cache(uint32_t n_ctx, const AttentionOptions& options) const {
-  return KvCache(mla_cache_shape(config_.mla, config_.n_layers, n_ctx, options));
-}
-
-MlaPlan Model::plan_attention(uint32_t n_ctx, uint32_t n_ubatch,
-                              const AttentionOptions& options) const {
-  return MlaPlan(config_.mla, options, n_ctx, n_ubatch);
 }
 
 void Model::embed(const ForwardArgs& args, Activations& act) const {

@@ -48,9 +48,6 @@ class Model {
   uint64_t packed_bytes() const { return packed_.n_bytes(); }
   uint64_t decode_bytes() const { return decode_.n_bytes(); }
 
-  KvCache make_cache(uint32_t n_ctx, const AttentionOptions& options) const;
-  MlaPlan plan_attention(uint32_t n_ctx, uint32_t n_ubatch, const AttentionOptions& options) const;
-
   /// One pass over all layers. False where `stop` ended it early; the cache rows of this
   /// micro-batch are then undefined.
   bool forward(const ForwardArgs& args, Activations& act, Workers& workers) const;

@@ -12,17 +12,12 @@ namespace hybrid {
 
 namespace {
 
-MlaPlan checked_plan(const Model& model, uint32_t n_ctx, uint32_t n_ubatch,
-                     const AttentionOptions& options, uint64_t cache_bytes) {
-  const MlaPlan plan = model.plan_attention(n_ctx, n_ubatch, options);
-  const uint64_t activation_bytes = Activations::n_bytes(model.config(), n_ubatch, plan);
+SequencePlan checked_plan(const Model& model, uint32_t n_ctx, const ExecutionOptions& options) {
+  const SequencePlan plan = plan_sequence(model.config(), model.weights(), n_ctx, options);
   const uint64_t available = available_memory_bytes();
-  if (cache_bytes > available || activation_bytes > available - cache_bytes) {
-    fail(
-        "not enough memory: the cache of {} tokens needs {}, a micro-batch of {} tokens {}, "
-        "available are {}; lower -c or -ub",
-        n_ctx, format_bytes(cache_bytes), n_ubatch, format_bytes(activation_bytes),
-        format_bytes(available));
+  if (plan.n_bytes() > available) {
+    fail("not enough memory: {}, available are {}; lower -c or -ub", plan.needs(),
+         format_bytes(available));
   }
   return plan;
 }
@@ -42,17 +37,11 @@ void check_finite(std::span<const float> logits, uint64_t n_vocab, uint64_t firs
 
 Sequence::Sequence(const Model& model, uint32_t n_ctx, const ExecutionOptions& options)
     : model_(model),
-      n_ctx_(n_ctx),
-      n_ubatch_(std::min({options.n_ubatch, options.n_batch, n_ctx})),
-      cache_(model.make_cache(n_ctx, options.attention)),
-      act_(model.config(), n_ubatch_,
-           checked_plan(model, n_ctx, n_ubatch_, options.attention, cache_.n_bytes())),
+      plan_(checked_plan(model, n_ctx, options)),
+      cache_(plan_.cache),
+      act_(model.config(), plan_.n_ubatch, plan_.attention),
       decode_workers_(options.n_threads) {
   if (options.n_threads_batch != options.n_threads) batch_workers_.emplace(options.n_threads_batch);
-}
-
-uint64_t Sequence::activation_bytes() const {
-  return Activations::n_bytes(model_.config(), n_ubatch_, attention_plan());
 }
 
 void Sequence::truncate(size_t n) {
@@ -61,7 +50,7 @@ void Sequence::truncate(size_t n) {
 }
 
 void Sequence::copy_prefix(Sequence& from, size_t n) {
-  HYBRID_CHECK(&from.model_ == &model_ && n <= from.tokens_.size() && n <= n_ctx_);
+  HYBRID_CHECK(&from.model_ == &model_ && n <= from.tokens_.size() && n <= n_ctx());
   cache_.copy_prefix(from.cache_, static_cast<uint32_t>(n));
   tokens_.assign(from.tokens_.begin(), from.tokens_.begin() + static_cast<std::ptrdiff_t>(n));
 }
@@ -74,14 +63,14 @@ bool Sequence::append_together(std::span<const Part> parts, const std::atomic<bo
   std::vector<uint32_t> logit_tokens;
   for (const Part& part : parts) {
     Sequence& s = *part.sequence;
-    HYBRID_CHECK(&s.model_ == &first.model_ && s.n_ctx_ <= first.n_ctx_);
+    HYBRID_CHECK(&s.model_ == &first.model_ && s.n_ctx() <= first.n_ctx());
     HYBRID_CHECK(!part.tokens.empty() && part.tokens.size() <= s.n_free());
     tokens.insert(tokens.end(), part.tokens.begin(), part.tokens.end());
     segments.push_back({&s.cache_, static_cast<uint32_t>(s.tokens_.size()),
                         static_cast<uint32_t>(part.tokens.size())});
     if (part.logits != nullptr) logit_tokens.push_back(static_cast<uint32_t>(tokens.size() - 1));
   }
-  HYBRID_CHECK(tokens.size() <= first.n_ubatch_);
+  HYBRID_CHECK(tokens.size() <= first.plan_.n_ubatch);
   const uint64_t n_vocab = first.model_.config().n_vocab;
   std::vector<float> logits(logit_tokens.size() * n_vocab);
   ForwardArgs forward;
@@ -115,7 +104,7 @@ bool Sequence::append(const AppendArgs& args) {
   }
   const uint32_t first_logit = n_total - args.n_logit_rows;
   for (uint32_t done = 0; done < n_total;) {
-    const uint32_t n = std::min(n_ubatch_, n_total - done);
+    const uint32_t n = std::min(plan_.n_ubatch, n_total - done);
     ForwardArgs forward;
     forward.tokens = args.tokens.subspan(done, n);
     const auto first_position = static_cast<uint32_t>(tokens_.size());

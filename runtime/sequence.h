@@ -8,16 +8,9 @@
 #include <vector>
 
 #include "runtime/model.h"
+#include "runtime/sequence_plan.h"
 
 namespace hybrid {
-
-struct ExecutionOptions {
-  uint32_t n_batch = 2048;
-  uint32_t n_ubatch = 512;
-  int n_threads = 1;        // for single tokens
-  int n_threads_batch = 1;  // for more than one
-  AttentionOptions attention = {};
-};
 
 class Sequence {
  public:
@@ -25,11 +18,13 @@ class Sequence {
   /// Throws Error with the figures where the machine has not enough memory left.
   Sequence(const Model& model, uint32_t n_ctx, const ExecutionOptions& options);
 
-  uint64_t cache_bytes() const { return cache_.n_bytes(); }
-  uint64_t activation_bytes() const;
+  /// What it takes; the memory is taken by these numbers.
+  const SequencePlan& plan() const { return plan_; }
+  /// What its buffers really hold, without those that each thread keeps.
+  uint64_t held_bytes() const { return act_.held_bytes(); }
 
-  uint32_t n_ctx() const { return n_ctx_; }
-  uint32_t n_free() const { return n_ctx_ - static_cast<uint32_t>(tokens_.size()); }
+  uint32_t n_ctx() const { return plan_.n_ctx; }
+  uint32_t n_free() const { return n_ctx() - static_cast<uint32_t>(tokens_.size()); }
   const std::vector<TokenId>& tokens() const { return tokens_; }
 
   struct AppendArgs {
@@ -64,7 +59,6 @@ class Sequence {
   /// micro-batch, and none of the sequences with a longer context. As append() otherwise.
   static bool append_together(std::span<const Part> parts, const std::atomic<bool>* stop = nullptr);
 
-  const MlaPlan& attention_plan() const { return act_.attention.plan(); }
   KvCache& cache() { return cache_; }
 
   /// Whether the threads of decode have cores of their own, and why; for a person.
@@ -72,8 +66,7 @@ class Sequence {
 
  private:
   const Model& model_;
-  uint32_t n_ctx_;
-  uint32_t n_ubatch_;
+  SequencePlan plan_;
   KvCache cache_;
   Activations act_;
   Workers decode_workers_;

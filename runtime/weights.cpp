@@ -18,7 +18,7 @@ std::string shape_text(const uint64_t* ne, size_t n) {
 /// Finds tensors, checks their shapes, and remembers which were asked for.
 class Binder {
  public:
-  explicit Binder(const GgufFile& file) : file_(file) {}
+  Binder(const GgufFile& file, bool with_data) : file_(file), with_data_(with_data) {}
 
   bool has(const std::string& name) const { return file_.find(name) != nullptr; }
 
@@ -28,13 +28,19 @@ class Binder {
     std::array<uint64_t, 4> expected{1, 1, 1, 1};
     std::copy(shape.begin(), shape.end(), expected.begin());
     if (tensor.info.ne != expected) wrong_shape(tensor, expected.data(), shape.size());
-    return file_.view(tensor);
+    return view(tensor);
+  }
+
+  Weight get_weight(const std::string& name, std::initializer_list<uint64_t> shape) {
+    Weight w{get(name, shape)};
+    w.source = file_.find(name);
+    return w;
   }
 
   /// The tensor as {n_cols, n_rows}, however the file counts its rows (2D, or 3D by head).
   TensorView get_rows(const std::string& name, uint64_t n_cols, uint64_t n_rows) {
     const GgufTensor& tensor = find(name);
-    TensorView view = file_.view(tensor);
+    TensorView view = this->view(tensor);
     const uint64_t expected[2] = {n_cols, n_rows};
     if (view.ne[0] != n_cols || view.n_rows() != n_rows) wrong_shape(tensor, expected, 2);
     view.ne = {n_cols, n_rows, 1, 1};
@@ -43,8 +49,9 @@ class Binder {
 
   std::vector<float> get_vector(const std::string& name, uint64_t n) {
     const TensorView view = get(name, {n});
+    copied_.push_back(file_.find(name));
     std::vector<float> values(n);
-    dequantize(view.type, view.data.data(), values.data(), n);
+    if (with_data_) dequantize(view.type, view.data.data(), values.data(), n);
     return values;
   }
 
@@ -52,12 +59,12 @@ class Binder {
     fail("{}: tensor '{}': expected none, because {}", file_.metadata().source(), name, reason);
   }
 
-  std::vector<std::string> unused() const {
-    std::vector<std::string> names;
+  /// What has been asked for, and what not.
+  void list(ModelWeights& weights) const {
+    weights.copied = copied_;
     for (const GgufTensor& tensor : file_.tensors()) {
-      if (!used_.contains(tensor.info.name)) names.push_back(tensor.info.name);
+      if (!used_.contains(tensor.info.name)) weights.unused.push_back(&tensor);
     }
-    return names;
   }
 
  private:
@@ -76,8 +83,14 @@ class Binder {
          shape_text(tensor.info.ne.data(), tensor.info.n_dims));
   }
 
+  TensorView view(const GgufTensor& tensor) const {
+    return with_data_ ? file_.view(tensor) : GgufFile::describe(tensor);
+  }
+
   const GgufFile& file_;
+  bool with_data_;
   std::unordered_set<std::string> used_;
+  std::vector<const GgufTensor*> copied_;
 };
 
 FfnWeights bind_ffn(Binder& bind, const std::string& layer, const char* suffix, uint64_t n_embd,
@@ -85,9 +98,9 @@ FfnWeights bind_ffn(Binder& bind, const std::string& layer, const char* suffix, 
   const auto name = [&](const char* part) {
     return fmt::format("{}ffn_{}{}.weight", layer, part, suffix);
   };
-  return {Weight{bind.get(name("gate"), {n_embd, n_ff})},
-          Weight{bind.get(name("up"), {n_embd, n_ff})},
-          Weight{bind.get(name("down"), {n_ff, n_embd})}};
+  return {bind.get_weight(name("gate"), {n_embd, n_ff}),
+          bind.get_weight(name("up"), {n_embd, n_ff}),
+          bind.get_weight(name("down"), {n_ff, n_embd})};
 }
 
 void bind_attention(Binder& bind, const std::string& layer, const ModelConfig& c, LayerWeights& w) {
@@ -95,13 +108,13 @@ void bind_attention(Binder& bind, const std::string& layer, const ModelConfig& c
   const uint64_t q_rows = uint64_t{m.n_heads} * m.qk_dim();
   w.attn_norm = bind.get_vector(layer + "attn_norm.weight", c.n_embd);
   if (m.q_lora == 0) {
-    w.q = Weight{bind.get(layer + "attn_q.weight", {c.n_embd, q_rows})};
+    w.q = bind.get_weight(layer + "attn_q.weight", {c.n_embd, q_rows});
   } else {
-    w.q_a = Weight{bind.get(layer + "attn_q_a.weight", {c.n_embd, m.q_lora})};
+    w.q_a = bind.get_weight(layer + "attn_q_a.weight", {c.n_embd, m.q_lora});
     w.q_a_norm = bind.get_vector(layer + "attn_q_a_norm.weight", m.q_lora);
-    w.q_b = Weight{bind.get(layer + "attn_q_b.weight", {m.q_lora, q_rows})};
+    w.q_b = bind.get_weight(layer + "attn_q_b.weight", {m.q_lora, q_rows});
   }
-  w.kv_a = Weight{bind.get(layer + "attn_kv_a_mqa.weight", {c.n_embd, m.cache_row()})};
+  w.kv_a = bind.get_weight(layer + "attn_kv_a_mqa.weight", {c.n_embd, m.cache_row()});
   w.kv_a_norm = bind.get_vector(layer + "attn_kv_a_norm.weight", m.kv_lora);
   // The merged tensor is the original; where both are there, the split pair is a derived copy.
   if (bind.has(layer + "attn_kv_b.weight") || !bind.has(layer + "attn_k_b.weight")) {
@@ -114,42 +127,38 @@ void bind_attention(Binder& bind, const std::string& layer, const ModelConfig& c
         bind.get_rows(layer + "attn_v_b.weight", m.kv_lora, uint64_t{m.n_heads} * m.v_dim);
   }
   w.attn_output =
-      Weight{bind.get(layer + "attn_output.weight", {uint64_t{m.n_heads} * m.v_dim, c.n_embd})};
+      bind.get_weight(layer + "attn_output.weight", {uint64_t{m.n_heads} * m.v_dim, c.n_embd});
 }
 
 void bind_experts(Binder& bind, const std::string& layer, const ModelConfig& c, LayerWeights& w) {
   const MoeShape& moe = c.moe;
-  w.router = Weight{bind.get(layer + "ffn_gate_inp.weight", {c.n_embd, moe.n_experts})};
+  w.router = bind.get_weight(layer + "ffn_gate_inp.weight", {c.n_embd, moe.n_experts});
   if (moe.selection_bias || bind.has(layer + "exp_probs_b.bias")) {
     if (!moe.selection_bias)
       bind.refuse(layer + "exp_probs_b.bias", "the first MoE layer has none");
     w.router_bias = bind.get_vector(layer + "exp_probs_b.bias", moe.n_experts);
   }
   if (bind.has(layer + "ffn_gate_up_exps.weight")) {
-    w.experts.gate_up = Weight{bind.get(layer + "ffn_gate_up_exps.weight",
-                                        {c.n_embd, 2 * uint64_t{moe.ff_dim}, moe.n_experts})};
+    w.experts.gate_up = bind.get_weight(layer + "ffn_gate_up_exps.weight",
+                                        {c.n_embd, 2 * uint64_t{moe.ff_dim}, moe.n_experts});
   } else {
     w.experts.gate =
-        Weight{bind.get(layer + "ffn_gate_exps.weight", {c.n_embd, moe.ff_dim, moe.n_experts})};
+        bind.get_weight(layer + "ffn_gate_exps.weight", {c.n_embd, moe.ff_dim, moe.n_experts});
     w.experts.up =
-        Weight{bind.get(layer + "ffn_up_exps.weight", {c.n_embd, moe.ff_dim, moe.n_experts})};
+        bind.get_weight(layer + "ffn_up_exps.weight", {c.n_embd, moe.ff_dim, moe.n_experts});
   }
   w.experts.down =
-      Weight{bind.get(layer + "ffn_down_exps.weight", {moe.ff_dim, c.n_embd, moe.n_experts})};
+      bind.get_weight(layer + "ffn_down_exps.weight", {moe.ff_dim, c.n_embd, moe.n_experts});
   if (moe.n_shared > 0) {
     w.shared = bind_ffn(bind, layer, "_shexp", c.n_embd, uint64_t{moe.ff_dim} * moe.n_shared);
   }
 }
 
-}  // namespace
-
-ModelWeights bind_weights(const GgufFile& file, const ModelConfig& c,
-                          std::vector<std::string>& unused) {
-  Binder bind(file);
+ModelWeights bind_all(Binder bind, const ModelConfig& c) {
   ModelWeights w;
   w.token_embd = bind.get("token_embd.weight", {c.n_embd, c.n_vocab});
   w.output_norm = bind.get_vector("output_norm.weight", c.n_embd);
-  w.output = Weight{bind.get("output.weight", {c.n_embd, c.n_vocab})};
+  w.output = bind.get_weight("output.weight", {c.n_embd, c.n_vocab});
   w.layers.resize(c.n_layers);
   for (uint32_t i = 0; i < c.n_layers; ++i) {
     const std::string layer = fmt::format("blk.{}.", i);
@@ -161,8 +170,25 @@ ModelWeights bind_weights(const GgufFile& file, const ModelConfig& c,
       bind_experts(bind, layer, c, w.layers[i]);
     }
   }
-  unused = bind.unused();
+  bind.list(w);
   return w;
+}
+
+}  // namespace
+
+ModelWeights bind_weights(const GgufFile& file, const ModelConfig& config) {
+  return bind_all(Binder(file, true), config);
+}
+
+ModelWeights describe_weights(const GgufFile& file, const ModelConfig& config) {
+  return bind_all(Binder(file, false), config);
+}
+
+std::string unused_note(const ModelWeights& weights) {
+  const size_t n = weights.unused.size();
+  HYBRID_CHECK(n > 0);
+  return fmt::format("{} tensors of the file are not used: {}{}", n,
+                     printable(weights.unused.front()->info.name), n > 1 ? ", ..." : "");
 }
 
 }  // namespace hybrid

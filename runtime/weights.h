@@ -2,6 +2,7 @@
 // The tensors of a model, found by name and checked for shape. Views into the mapped file, and into
 // packed memory where the loader packed them; the small vectors (norms, biases) are kept as floats.
 
+#include <string>
 #include <vector>
 
 #include "attention/mla_decode.h"
@@ -40,11 +41,37 @@ struct ModelWeights {
   std::vector<float> output_norm;  // [n_embd]
   Weight output;                   // {n_embd, n_vocab}
   std::vector<LayerWeights> layers;
+
+  std::vector<const GgufTensor*> copied;  // norms and biases
+  std::vector<const GgufTensor*> unused;  // tensors that the model has no use for
 };
 
-/// Throws Error for a tensor that is missing or has another shape than the metadata implies. A
-/// tensor of the file that the model has no use for is named in `unused`.
-ModelWeights bind_weights(const GgufFile& file, const ModelConfig& config,
-                          std::vector<std::string>& unused);
+/// Calls body for all matrices that products take, in the order of the layers.
+template <class Body>
+void for_weights(const ModelWeights& weights, const Body& body) {
+  const auto call = [&](const Weight& w) {
+    if (!w.empty()) body(w);
+  };
+  for (const LayerWeights& w : weights.layers) {
+    for (const Weight* each : {&w.q, &w.q_a, &w.q_b, &w.kv_a, &w.attn_output, &w.router})
+      call(*each);
+    for (const FfnWeights* ffn : {&w.dense, &w.shared}) {
+      for (const Weight* each : {&ffn->gate, &ffn->up, &ffn->down}) call(*each);
+    }
+    const ExpertWeights& e = w.experts;
+    for (const Weight* each : {&e.gate, &e.up, &e.gate_up, &e.down}) call(*each);
+  }
+  call(weights.output);
+}
+
+/// Throws Error for a tensor that is missing or has another shape than the metadata implies.
+ModelWeights bind_weights(const GgufFile& file, const ModelConfig& config);
+
+/// The same from the file's headers alone, with the same checks, for plans: types, shapes and
+/// sources are there, bytes are not (GgufFile::describe()); norms and biases are zeros.
+ModelWeights describe_weights(const GgufFile& file, const ModelConfig& config);
+
+/// "2 tensors of the file are not used: mtp.weight, ..."
+std::string unused_note(const ModelWeights& weights);
 
 }  // namespace hybrid

@@ -124,6 +124,11 @@ TensorView GgufFile::view(const GgufTensor& tensor) const {
   return {info.type, info.ne, bytes.subspan(info.offset, info.n_bytes)};
 }
 
+TensorView GgufFile::describe(const GgufTensor& tensor) {
+  const std::byte* nowhere = nullptr;
+  return {tensor.info.type, tensor.info.ne, {nowhere, tensor.info.n_bytes}};
+}
+
 uint64_t GgufFile::total_bytes() const {
   return std::accumulate(state_->parts.begin(), state_->parts.end(), uint64_t{0},
                          [](uint64_t sum, const Part& part) { return sum + part.n_bytes; });

@@ -46,6 +46,10 @@ class GgufFile {
   /// have them, which data_required excludes.
   TensorView view(const GgufTensor& tensor) const;
 
+  /// Type, shape and size of the tensor alone, for plans: its bytes must not be read; the file need
+  /// not have them.
+  static TensorView describe(const GgufTensor& tensor);
+
   struct Part {
     std::filesystem::path path;
     uint64_t n_bytes = 0;

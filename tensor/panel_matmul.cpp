@@ -9,9 +9,6 @@
 namespace hybrid {
 namespace {
 
-/// Panels that are packed together where a weight was not packed: they stay in the L2 cache.
-constexpr uint64_t kPanelsOnTheSpot = 2;
-
 /// Calls body(panels, first panel) for [begin, end), in one piece where they are packed.
 template <class Body>
 void for_panels(const Weight& w, uint64_t begin, uint64_t end, const Body& body) {

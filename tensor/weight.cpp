@@ -57,6 +57,11 @@ uint64_t packed_bytes(const Weight& w) {
   return packed_panels(w) * panel_bytes(w.type(), w.n_cols());
 }
 
+uint64_t on_the_spot_thread_bytes(const Weight& w) {
+  const uint64_t n = kPanelsOnTheSpot * panel_bytes(w.type(), w.n_cols());
+  return 2 * (HugeBuffer::whole_pages(n) + kPanelsOnTheSpot);
+}
+
 PanelMatrix panels_of(const Weight& w, uint64_t begin, uint64_t end, int slot) {
   HYBRID_CHECK(begin < end && end <= w.n_panels() && w.n_matrices() == 1);
   PanelMatrix m;

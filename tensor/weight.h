@@ -5,11 +5,14 @@
 
 namespace hybrid {
 
+struct GgufTensor;
+
 /// One matrix {n_cols, n_rows}, or a stack of them {n_cols, n_rows, n_matrices} (experts, heads).
 struct Weight {
   TensorView rows;
-  const std::byte* panels = nullptr;  // those of matrix 0, of matrix 1, ...
-  const int8_t* exponents = nullptr;  // one for each panel
+  const std::byte* panels = nullptr;   // those of matrix 0, of matrix 1, ...
+  const int8_t* exponents = nullptr;   // one for each panel
+  const GgufTensor* source = nullptr;  // whose rows they are; parts of a weight do not know it
 
   bool empty() const { return rows.empty(); }
   bool packed() const { return panels != nullptr; }
@@ -26,9 +29,15 @@ struct Weight {
   Weight part(uint64_t first, uint64_t n) const;
 };
 
+/// Panels that are packed together where a weight was not packed: they stay in the L2 cache.
+inline constexpr uint64_t kPanelsOnTheSpot = 2;
+
 /// Bytes and number of the panels of all its matrices.
 uint64_t packed_bytes(const Weight& w);
 uint64_t packed_panels(const Weight& w);
+
+/// What each thread keeps for products with a weight that was not packed.
+uint64_t on_the_spot_thread_bytes(const Weight& w);
 
 /// Panels [begin, end) of a single matrix: those it has, or, where it was not packed, packed on the
 /// spot into memory of the calling thread (valid until its next call with the same `slot`, 0 or 1).

@@ -78,9 +78,7 @@ class Conversation {
 
 void chat(const Options& options) {
   catch_signals();
-  EngineOptions setup = engine_options(options);
-  setup.n_ctx = static_cast<uint32_t>(options.find_integer("ctx-size").value_or(0));
-  Engine engine(setup);
+  Engine engine(engine_options(options));
   const auto name = options.find("chat-template");
   const ChatTemplate chat_template =
       name ? ChatTemplate::by_name(*name)

@@ -22,6 +22,7 @@ void chat(const Options& options);
 void eval(const Options& options);
 void perplexity(const Options& options);
 void bench(const Options& options);
+void plan(const Options& options);
 void inspect(const Options& options);
 void repack(const Options& options);
 void tokenize(const Options& options);
@@ -44,6 +45,9 @@ void log_detail(const std::string& message);  // with -v
 
 /// -m, or the demo model where --demo asks for it.
 std::filesystem::path model_path(const Options& options);
+ExpertGroups expert_groups(const Options& options);
+/// Sets the kernels' level, too, where the options name one.
+RunSettings run_settings(const Options& options);
 /// The engine is to be prepared (Engine::prepare) after the command's checks.
 EngineOptions engine_options(const Options& options);
 AttentionOptions attention_options(const Options& options);

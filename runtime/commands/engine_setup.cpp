@@ -43,20 +43,22 @@ AttentionOptions attention_options(const Options& options) {
   return attention;
 }
 
-EngineOptions engine_options(const Options& options) {
-  if (const auto isa = options.find("isa")) set_simd_level(*find_simd_level(*isa));
-  EngineOptions engine;
-  engine.model = model_path(options);
+ExpertGroups expert_groups(const Options& options) {
   const std::string groups = options.get("expert-groups");
-  engine.expert_groups = groups == "on"    ? ExpertGroups::on
-                         : groups == "off" ? ExpertGroups::off
-                                           : ExpertGroups::automatic;
-  engine.pack = options.get_toggle("run-time-repack") && simd_level() != SimdLevel::scalar;
-  engine.prepare_decode = simd_level() != SimdLevel::scalar;
-  // What does not fit, or is not in the vocabulary, is told before minutes of loading.
-  engine.prepare_now = false;
-  engine.on_load = load_progress(options);
-  ExecutionOptions& execution = engine.execution;
+  return groups == "on"    ? ExpertGroups::on
+         : groups == "off" ? ExpertGroups::off
+                           : ExpertGroups::automatic;
+}
+
+RunSettings run_settings(const Options& options) {
+  if (const auto isa = options.find("isa")) set_simd_level(*find_simd_level(*isa));
+  RunSettings settings;
+  if (applies_to(*find_option("ctx-size"), options.command())) {  // others take what they need
+    settings.n_ctx = static_cast<uint32_t>(options.find_integer("ctx-size").value_or(0));
+  }
+  settings.pack = options.get_toggle("run-time-repack") && simd_level() != SimdLevel::scalar;
+  settings.prepare_decode = simd_level() != SimdLevel::scalar;
+  ExecutionOptions& execution = settings.execution;
   execution.n_batch = static_cast<uint32_t>(options.get_integer("batch-size"));
   execution.n_ubatch = static_cast<uint32_t>(options.get_integer("ubatch-size"));
   if (options.is_set("ubatch-size") && execution.n_ubatch > execution.n_batch) {
@@ -70,6 +72,21 @@ EngineOptions engine_options(const Options& options) {
     if (batch_threads) execution.n_threads_batch = static_cast<int>(*batch_threads);
   }
   execution.attention = attention_options(options);
+  return settings;
+}
+
+EngineOptions engine_options(const Options& options) {
+  const RunSettings settings = run_settings(options);
+  EngineOptions engine;
+  engine.model = model_path(options);
+  engine.n_ctx = settings.n_ctx;
+  engine.expert_groups = expert_groups(options);
+  engine.execution = settings.execution;
+  engine.pack = settings.pack;
+  engine.prepare_decode = settings.prepare_decode;
+  // What does not fit, or is not in the vocabulary, is told before minutes of loading.
+  engine.prepare_now = false;
+  engine.on_load = load_progress(options);
   return engine;
 }
 
@@ -112,10 +129,14 @@ void log_banner(const Engine& engine, const Sequence& sequence) {
   }
   for (const std::string& note : config.notes) log_info(note);
   log_detail(fmt::format("threads: {}", sequence.thread_placement()));
-  log_detail(fmt::format("memory: {} mapped weights, {} cache, {} activations",
-                         format_bytes(engine.model().file().total_bytes()),
-                         format_bytes(sequence.cache_bytes()),
-                         format_bytes(sequence.activation_bytes())));
+  const RunPlan plan = engine.plan(sequence.n_ctx());
+  log_detail(fmt::format("weights: {} taken, {} mapped from the file",
+                         format_bytes(plan.weights.taken()), format_bytes(plan.weights.mapped)));
+  const SequencePlan& s = sequence.plan();
+  log_detail(fmt::format(
+      "memory: {} cache, {} micro-batch ({} of it scratch of attention), up to {} for each thread",
+      format_bytes(s.cache_bytes), format_bytes(s.buffer_bytes),
+      format_bytes(s.attention.n_bytes()), format_bytes(s.thread_bytes + plan.spot_thread_bytes)));
   for (const GgufFile::Part& part : engine.model().file().parts()) {
     log_detail(
         fmt::format("file: {}, {}", printable(part.path.string()), format_bytes(part.n_bytes)));

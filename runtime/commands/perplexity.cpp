@@ -78,7 +78,7 @@ void perplexity(const Options& options) {
     base.emplace(*path, n_windows * params.window, engine.model().config().n_vocab);
     params.base = [&](uint64_t first, std::span<float> logits) { base->read(first, logits); };
   }
-  Sequence sequence(engine.model(), params.window, engine.options().execution);
+  Sequence sequence = engine.make_sequence(params.window);
   std::optional<OutputFile> logits_file;
   if (const auto path = options.find("logits-out")) {
     logits_file.emplace(*path);

@@ -29,9 +29,7 @@ void log_statistics(const GenerateResult& r) {
 void run(const Options& options) {
   catch_signals();
   const std::string text = prompt_text(options);
-  EngineOptions setup = engine_options(options);
-  setup.n_ctx = static_cast<uint32_t>(options.find_integer("ctx-size").value_or(0));
-  Engine engine(setup);
+  Engine engine(engine_options(options));
   const Tokenizer& tokenizer = engine.tokenizer();
   const std::vector<TokenId> prompt = tokenizer.encode(
       text, {.add_bos = tokenizer.wants_bos(), .parse_special = options.get_toggle("special")});

@@ -28,13 +28,12 @@ const char* const kGoldenModels[] = {"lite-f16",  "lite-q8_0",    "lite-q4_k",
 struct Loaded {
   GgufFile file;
   ModelConfig config;
-  std::vector<std::string> unused;
   ModelWeights weights;
 
   explicit Loaded(const std::filesystem::path& path)
       : file(GgufFile::open(path)),
         config(read_model_config(file, ExpertGroups::automatic)),
-        weights(bind_weights(file, config, unused)) {}
+        weights(bind_weights(file, config)) {}
 };
 
 /// All its matrices unpack to the bytes of the file.

@@ -1,0 +1,42 @@
+#pragma once
+// What a sequence takes, from numbers alone: Sequence takes it by these, `plan` shows them.
+
+#include <cstdint>
+#include <string>
+
+#include "attention/mla_attention.h"
+#include "runtime/weights.h"
+
+namespace hybrid {
+
+struct ExecutionOptions {
+  uint32_t n_batch = 2048;
+  uint32_t n_ubatch = 512;
+  int n_threads = 1;        // for single tokens
+  int n_threads_batch = 1;  // for more than one
+  AttentionOptions attention = {};
+};
+
+struct SequencePlan {
+  uint32_t n_ctx = 0;
+  uint32_t n_ubatch = 0;  // the largest micro-batch that there is
+  KvCache::Shape cache;
+  MlaPlan attention;
+  uint64_t cache_bytes = 0;
+  uint64_t buffer_bytes = 0;  // of a micro-batch (Activations), with attention.n_bytes()
+  uint64_t thread_bytes = 0;  // that each thread keeps beside them, at most
+  uint32_t n_threads = 0;     // that keep them
+
+  uint64_t activation_bytes() const { return buffer_bytes + n_threads * thread_bytes; }
+  uint64_t n_bytes() const { return cache_bytes + activation_bytes(); }
+  /// "the cache of 4096 tokens needs 1 GiB, a micro-batch of 512 tokens 20.0 MiB"
+  std::string needs() const;
+};
+
+/// The weights' types and shapes matter, not their bytes; what products with weights that were not
+/// packed keep is not in it (on_the_spot_thread_bytes()). Throws Error where a number does not fit
+/// 64 bits.
+SequencePlan plan_sequence(const ModelConfig& config, const ModelWeights& weights, uint32_t n_ctx,
+                           const ExecutionOptions& options);
+
+}  // namespace hybrid
