@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/units.h"
 #include "base/utf8.h"
+#include "runtime/text_table.h"
 
 namespace hybrid {
 namespace {
@@ -67,48 +68,8 @@ std::string shape_text(const GgufTensorInfo& info) {
   return out;
 }
 
-/// Lines of cells in columns that are as wide as their widest cell; the last one is left as it is.
-class Table {
- public:
-  /// `align` has a character for each column: '<' or '>'.
-  explicit Table(std::string align) : align_(std::move(align)), widths_(align_.size(), 0) {}
-
-  void add(std::vector<std::string> cells) {
-    HYBRID_CHECK(cells.size() == align_.size());
-    for (size_t i = 0; i < cells.size(); ++i) widths_[i] = std::max(widths_[i], width(cells[i]));
-    rows_.push_back(std::move(cells));
-  }
-
-  std::string str() const {
-    std::string out;
-    for (const auto& row : rows_) {
-      out += " ";
-      for (size_t i = 0; i < row.size(); ++i) out += cell(row, i);
-      out += '\n';
-    }
-    return out;
-  }
-
- private:
-  /// Characters, not bytes: names may hold any UTF-8.
-  static size_t width(const std::string& text) {
-    return static_cast<size_t>(
-        std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; }));
-  }
-
-  std::string cell(const std::vector<std::string>& row, size_t i) const {
-    const std::string padding(widths_[i] - width(row[i]), ' ');
-    if (align_[i] == '>') return " " + padding + row[i];
-    return " " + row[i] + (i + 1 < row.size() ? padding : "");
-  }
-
-  std::string align_;
-  std::vector<size_t> widths_;
-  std::vector<std::vector<std::string>> rows_;
-};
-
 std::string files_text(const GgufFile& file) {
-  Table table("><<");
+  TextTable table("><<");
   for (size_t i = 0; i < file.parts().size(); ++i) {
     const GgufFile::Part& part = file.parts()[i];
     table.add({std::to_string(i), printable(part.path.string(), kMaxPathBytes),
@@ -119,7 +80,7 @@ std::string files_text(const GgufFile& file) {
 }
 
 std::string metadata_text(const GgufMetadata& metadata) {
-  Table table("<<<");
+  TextTable table("<<<");
   for (const auto& [key, value] : metadata.entries()) {
     const auto text = [type = value.type](const auto& v) { return value_text(v, type); };
     table.add({printable(key), type_text(value), std::visit(text, value.value)});
@@ -128,7 +89,7 @@ std::string metadata_text(const GgufMetadata& metadata) {
 }
 
 std::string tensors_text(const GgufFile& file) {
-  Table table("<<<>>");
+  TextTable table("<<<>>");
   table.add({"name", "type", "shape", "bytes", "part"});
   for (const GgufTensor& tensor : file.tensors()) {
     const GgufTensorInfo& info = tensor.info;
@@ -151,7 +112,7 @@ std::string totals_text(const GgufFile& file) {
     total.n_bytes += tensor.info.n_bytes;
   }
   const uint64_t n_bytes = tensor_bytes(file);
-  Table table("<>>>>");
+  TextTable table("<>>>>");
   table.add({"type", "tensors", "parameters", "size", "share"});
   for (const auto& [type, total] : totals) {
     const double share = static_cast<double>(total.n_bytes) / static_cast<double>(n_bytes);

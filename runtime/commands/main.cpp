@@ -15,8 +15,9 @@ namespace hybrid::commands {
 namespace {
 
 constexpr std::pair<std::string_view, void (*)(const Options&)> kCommands[] = {
-    {"run", run},     {"chat", chat},       {"eval", eval},     {"perplexity", perplexity},
-    {"bench", bench}, {"inspect", inspect}, {"repack", repack}, {"tokenize", tokenize},
+    {"run", run},           {"chat", chat}, {"eval", eval},       {"perplexity", perplexity},
+    {"bench", bench},       {"plan", plan}, {"inspect", inspect}, {"repack", repack},
+    {"tokenize", tokenize},
 };
 
 void dispatch(const std::vector<std::string>& words) {

@@ -32,7 +32,7 @@ ProgramResult run_well(const std::vector<std::string>& words, const ProgramInput
 TEST_CASE("help and version answer on standard output") {
   CHECK(run_well({"--help"}).out.find("perplexity") != std::string::npos);
   CHECK(run_well({"--version"}).out.starts_with("hybrid-run 0."));
-  CHECK(run_well({"help", "plan"}).out.find("not in this version yet") != std::string::npos);
+  CHECK(run_well({"help", "sweep"}).out.find("not in this version yet") != std::string::npos);
   CHECK(run_well({"run", "-m", "x", "--help"}).out.starts_with("hybrid-run run: "));
   for (const std::string command :
        {"run", "chat", "eval", "perplexity", "bench", "inspect", "tokenize"}) {

@@ -49,7 +49,7 @@ TEST_CASE("single-dash words, long names, = and bare toggles") {
   CHECK(parse("run -p -h").get("prompt") == "-h");
   CHECK(parse("run -m x --help").question() == Question::help);
   CHECK(parse("--version").question() == Question::version);
-  CHECK(parse("help plan").command() == "plan");
+  CHECK(parse("help sweep").command() == "sweep");
 }
 
 TEST_CASE("a wrong command line is a UsageError that helps") {
