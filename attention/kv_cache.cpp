@@ -25,12 +25,15 @@ uint64_t transposed_row_bytes(const KvCache::Shape& s) {
   return row_bytes(transposed_type(s), (uint64_t{s.n_ctx} + 31) / 32 * 32);
 }
 
+/// Up to where floats may lie: blocks of bytes have an odd number of halves.
+uint64_t aligned(uint64_t n_bytes) { return (n_bytes + alignof(float) - 1) & -alignof(float); }
+
 uint64_t keys_bytes(const KvCache::Shape& s) {
-  return uint64_t{s.n_heads} * s.n_ctx * s.key.n_bytes();
+  return aligned(uint64_t{s.n_heads} * s.n_ctx * s.key.n_bytes());
 }
 
 uint64_t values_bytes(const KvCache::Shape& s) {
-  return s.values_in_keys() ? 0 : uint64_t{s.n_heads} * s.n_ctx * s.value.n_bytes();
+  return s.values_in_keys() ? 0 : aligned(uint64_t{s.n_heads} * s.n_ctx * s.value.n_bytes());
 }
 
 uint64_t transposed_bytes(const KvCache::Shape& s) {
@@ -40,10 +43,10 @@ uint64_t transposed_bytes(const KvCache::Shape& s) {
 uint64_t layer_bytes(const KvCache::Shape& s) {
   uint64_t rows = 0, n = 0;
   if (!checked_mul(uint64_t{s.n_heads} * s.n_ctx, s.key.n_bytes() + s.value.n_bytes(), rows) ||
-      __builtin_add_overflow(rows, transposed_bytes(s), &n)) {
+      __builtin_add_overflow(rows, transposed_bytes(s) + 2 * alignof(float), &n)) {
     return 0;
   }
-  return n;
+  return keys_bytes(s) + values_bytes(s) + transposed_bytes(s);
 }
 
 }  // namespace

@@ -7,7 +7,7 @@
 //   [kv_lora, kv_lora + qk_rope)   the shared rotary key, rotated to its position
 // Otherwise (-mla 0, grouped queries) every head has rows of keys and rows of values of its own.
 //
-// Layer after layer:
+// Layer after layer, each part from a multiple of 4 bytes on:
 //   keys        [n_heads][n_ctx] rows
 //   values      [n_heads][n_ctx] rows             where values are rows of their own
 //   transposed  [key.n][n_ctx rounded up to 32]   f16 (f32 where keys are): where asked for, the

@@ -57,6 +57,21 @@ TEST_CASE("bytes are as the map says") {
   CHECK_THROWS_AS(static_cast<void>(latent.n_bytes()), Error);
 }
 
+TEST_CASE("floats lie where floats may, beside blocks of bytes, too") {
+  for (const bool are_keys : {false, true}) {
+    const CacheRow floats{DType::f32, 7, 0}, blocks{DType::q8_0, 32, 1};
+    const KvCache cache({.n_layers = 3,
+                         .n_ctx = 5,
+                         .key = are_keys ? floats : blocks,
+                         .value = are_keys ? blocks : floats});
+    for (uint32_t layer = 0; layer < 3; ++layer) {
+      const float* rows = are_keys ? cache.load_keys(layer, 0, 0, 1, nullptr)
+                                   : cache.load_values(layer, 0, 0, 1, nullptr);
+      CHECK(reinterpret_cast<uintptr_t>(rows) % alignof(float) == 0);
+    }
+  }
+}
+
 TEST_CASE("a block of q8_0 is what ggml would make of it, at every level") {
   HYBRID_AT_EACH_SIMD_LEVEL();
   std::vector<float> x = random_floats(32, 3);
