@@ -49,6 +49,11 @@ void Sequence::truncate(size_t n) {
   tokens_.resize(n);
 }
 
+void Sequence::set_tokens(std::vector<TokenId> tokens) {
+  HYBRID_CHECK(tokens.size() <= n_ctx());
+  tokens_ = std::move(tokens);
+}
+
 void Sequence::copy_prefix(Sequence& from, size_t n) {
   HYBRID_CHECK(&from.model_ == &model_ && n <= from.tokens_.size() && n <= n_ctx());
   cache_.copy_prefix(from.cache_, static_cast<uint32_t>(n));

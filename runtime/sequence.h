@@ -59,7 +59,11 @@ class Sequence {
   /// micro-batch, and none of the sequences with a longer context. As append() otherwise.
   static bool append_together(std::span<const Part> parts, const std::atomic<bool>* stop = nullptr);
 
+  const Model& model() const { return model_; }
   KvCache& cache() { return cache_; }
+
+  /// For who has put the rows of these tokens into cache(): they are what it holds from now on.
+  void set_tokens(std::vector<TokenId> tokens);
 
   /// Whether the threads of decode have cores of their own, and why; for a person.
   std::string thread_placement() const { return decode_workers_.placement(); }
