@@ -284,8 +284,9 @@ std::vector<OptionSpec> make_table() {
        .commands = kForwardOrPlan},
       {.name = "cache-file",
        .value_name = "FILE",
-       .help = "restore and save the sequence's cache",
-       .available = "-",
+       .help =
+           "begin with the sequence that FILE holds, if it is there, and save it at the end: what "
+           "a prompt has in common with it is not computed again",
        .commands = kGenerating},
       {.name = "expert-groups",
        .value_name = "MODE",

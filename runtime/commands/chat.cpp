@@ -32,7 +32,7 @@ class Conversation {
     template_.encode(engine_.tokenizer(), std::span(&probe, 1), true);
   }
 
-  const Sequence& sequence() const { return sequence_; }
+  Sequence& sequence() { return sequence_; }
 
   void reset() { messages_ = system_; }
 
@@ -54,6 +54,8 @@ class Conversation {
       });
       print("\n");
       flush_stdout();
+      log_detail(fmt::format("prompt {} tokens ({} more reused), generated {}", result.n_prompt,
+                             result.n_reused, result.n_generated));
       if (result.finish == FinishReason::interrupted) throw Interrupted{};
       if (result.finish == FinishReason::context_full) {
         log_info("the context is full; /reset begins a new conversation");
@@ -74,21 +76,9 @@ class Conversation {
   std::vector<ChatMessage> messages_;
 };
 
-}  // namespace
-
-void chat(const Options& options) {
-  catch_signals();
-  Engine engine(engine_options(options));
-  const auto name = options.find("chat-template");
-  const ChatTemplate chat_template =
-      name ? ChatTemplate::by_name(*name)
-           : ChatTemplate::from_metadata(engine.model().file().metadata());
-  Conversation conversation(engine, chat_template, options);
+/// Until the user ends it. Throws Interrupted after Ctrl-C.
+void talk(Conversation& conversation) {
   const bool interactive = isatty(STDIN_FILENO) != 0;
-  engine.prepare();
-  log_banner(engine, conversation.sequence());
-  log_info(fmt::format("chat template {}; /reset begins a new conversation, /exit or Ctrl-D ends",
-                       name_of(chat_template.format())));
   std::string line;
   while (true) {
     if (interactive) std::fputs("> ", stderr);
@@ -109,6 +99,26 @@ void chat(const Options& options) {
       std::fprintf(stderr, "hybrid-run: %s\n", e.what());
     }
   }
+}
+
+}  // namespace
+
+void chat(const Options& options) {
+  catch_signals();
+  Engine engine(engine_options(options));
+  const auto name = options.find("chat-template");
+  const ChatTemplate chat_template =
+      name ? ChatTemplate::by_name(*name)
+           : ChatTemplate::from_metadata(engine.model().file().metadata());
+  check_outputs(options, engine.model().file(), {"cache-file"}, {});
+  Conversation conversation(engine, chat_template, options);
+  CacheFile cache_file(options, conversation.sequence());
+  engine.prepare();
+  log_banner(engine, conversation.sequence());
+  cache_file.log_restored();
+  log_info(fmt::format("chat template {}; /reset begins a new conversation, /exit or Ctrl-D ends",
+                       name_of(chat_template.format())));
+  cache_file.save_after([&] { talk(conversation); });
 }
 
 }  // namespace hybrid::commands

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "base/error.h"
 #include "runtime/engine.h"
 #include "runtime/options.h"
+#include "runtime/sequence_file.h"
 
 namespace hybrid::commands {
 
@@ -78,6 +80,40 @@ struct StdoutError : Error {
 /// Writes to standard output; throws StdoutError where that fails (a full disk).
 void print(std::string_view text);
 void flush_stdout();
+
+/// The sequence that --cache-file keeps between runs. Without the option it does nothing.
+class CacheFile {
+ public:
+  /// Restores, and makes sure that the file can be written: what is wrong is known (Error) before
+  /// the weights are loaded. The sequence must outlive it.
+  CacheFile(const Options& options, Sequence& sequence);
+
+  /// Says what was restored; after the banner.
+  void log_restored() const;
+  /// Calls `body`, then saves: what is complete, also where the user interrupted it or no longer
+  /// reads what it prints.
+  template <class Body>
+  void save_after(const Body& body) {
+    try {
+      body();
+    } catch (const Interrupted&) {
+      save();
+      throw;
+    } catch (const StdoutError&) {
+      save();
+      throw;
+    }
+    save();
+  }
+
+ private:
+  /// A sequence without tokens leaves the file as it is.
+  void save();
+
+  Sequence& sequence_;
+  std::optional<SequenceFileWriter> writer_;
+  size_t n_restored_ = 0;
+};
 
 /// Throws Error where an output (the value of one of `outputs`) is a file that this run also reads
 /// (of `inputs`, or a part of the model) or writes.

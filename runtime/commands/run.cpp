@@ -19,8 +19,10 @@ std::string rate(uint32_t n_tokens, double seconds) {
 }
 
 void log_statistics(const GenerateResult& r) {
-  log_info(fmt::format("prompt {} tokens, {}; generated {} tokens, {}; ended: {}", r.n_prompt,
-                       rate(r.n_prompt, r.prefill_seconds), r.n_generated,
+  const std::string reused =
+      r.n_reused > 0 ? fmt::format(" ({} more reused)", r.n_reused) : std::string();
+  log_info(fmt::format("prompt {} tokens{}, {}; generated {} tokens, {}; ended: {}", r.n_prompt,
+                       reused, rate(r.n_prompt, r.prefill_seconds), r.n_generated,
                        rate(r.n_decode_steps, r.decode_seconds), name_of(r.finish)));
 }
 
@@ -34,23 +36,28 @@ void run(const Options& options) {
   const std::vector<TokenId> prompt = tokenizer.encode(
       text, {.add_bos = tokenizer.wants_bos(), .parse_special = options.get_toggle("special")});
   engine.check_prompt(prompt);
+  check_outputs(options, engine.model().file(), {"cache-file"}, {"file"});
 
   Sequence sequence = engine.make_sequence();
+  CacheFile cache_file(options, sequence);
   engine.prepare();
   log_banner(engine, sequence);
+  cache_file.log_restored();
   GenerateParams params;
   params.sampling = sampling_params(options);
   params.n_predict = options.get_integer("n-predict");
   params.stop = &stop_flag();
-  const GenerateResult result =
-      engine.generate(sequence, prompt, params, [](std::string_view piece) {
-        print(piece);
-        flush_stdout();
-      });
-  print("\n");
-  flush_stdout();
-  log_statistics(result);
-  if (result.finish == FinishReason::interrupted) throw Interrupted{};
+  cache_file.save_after([&] {
+    const GenerateResult result =
+        engine.generate(sequence, prompt, params, [](std::string_view piece) {
+          print(piece);
+          flush_stdout();
+        });
+    print("\n");
+    flush_stdout();
+    log_statistics(result);
+    if (result.finish == FinishReason::interrupted) throw Interrupted{};
+  });
 }
 
 }  // namespace hybrid::commands
