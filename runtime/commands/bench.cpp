@@ -103,14 +103,19 @@ ExecutionOptions execution_of(const Options& combination) {
   return engine_options(combination).execution;
 }
 
-/// What the largest test of each combination needs: what does not fit is told before anything is
-/// measured.
-void check_memory(const Model& model, const std::vector<Options>& combinations,
+/// What the largest test of each combination needs beside the weights as they will be: what does
+/// not fit is told before anything is loaded or measured.
+void check_memory(const Engine& engine, const std::vector<Options>& combinations,
                   const std::vector<BenchTest>& tests) {
+  const Model& model = engine.model();
   uint32_t n_ctx = 0;
   for (const BenchTest& test : tests) n_ctx = std::max(n_ctx, test.n_ctx());
   for (const Options& combination : combinations) {
-    const Sequence sequence(model, n_ctx, execution_of(combination));
+    const RunSettings settings{n_ctx, execution_of(combination), engine.options().pack,
+                               engine.options().prepare_decode};
+    const RunPlan plan = plan_run(model.file(), model.config(), model.weights(), settings);
+    const std::string reason = plan.why_not(available_memory_bytes());
+    if (!reason.empty()) throw Error(reason);
   }
   if (n_ctx > model.config().n_ctx_train) {
     log_info(fmt::format("warning: {} tokens exceed the {} tokens the model was trained for", n_ctx,
@@ -185,7 +190,7 @@ void bench(const Options& options) {
   setup.prepare_decode = prepare_decode;
   Engine engine(setup);
   const Model& model = engine.model();
-  check_memory(model, combinations, tests);
+  check_memory(engine, combinations, tests);
   engine.prepare();
   log_start(engine, tests.size() * combinations.size());
   const double peak_gb_per_s = measure_peak(n_most_threads);
