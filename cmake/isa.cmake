@@ -8,11 +8,11 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_L
   # gcc 12 warns of its own AVX-512 headers (its bug 105593).
   list(APPEND isa_flags_avx512_vnni -Wno-uninitialized -Wno-maybe-uninitialized)
 endif()
-set(isa_flags_amx ${isa_flags_avx512_vnni} -mavx512fp16 -mavx512bf16 -mamx-tile -mamx-bf16)
+set(isa_flags_amx ${isa_flags_avx512_vnni} -mavx512fp16 -mavx512bf16 -mamx-tile -mamx-bf16 -mamx-int8)
 
 # Sanitizer builds leave out the kernels on panels: what the sanitizers make of their unrolled vector
 # code takes a compiler minutes and gigabytes a file. Their callers, and all other kernels, are in.
-set(no_sanitizer_files "panel_(int8|bf16)_[a-z]+_(avx2|avx512_vnni|amx)\\.cpp$")
+set(no_sanitizer_files "panel_(int8|int16|bf16)_[a-z]+_(avx2|avx512_vnni|amx)\\.cpp$")
 
 # Sets the flags of the files of a list by their names; on other processors takes them out of it.
 function(set_isa_flags list_name)

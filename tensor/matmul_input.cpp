@@ -3,12 +3,19 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "tensor/panel_int16.h"
 #include "tensor/simd_level.h"
 
 namespace hybrid {
 namespace {
 
 constexpr uint64_t kMaxParts = 2;
+
+/// Bytes of both forms of tiles, of which there is one at a time.
+uint64_t all_tiles_bytes(uint64_t n_tokens, uint64_t n_cols) {
+  return std::max(kMaxParts * tiles_bytes(n_tokens, n_cols),
+                  Int16Layout{n_tokens, n_cols}.n_bytes());
+}
 
 uint64_t blocks_bytes(uint64_t n_tokens, uint64_t n_cols) {
   return n_tokens * kMaxParts * block_row_bytes(n_cols);
@@ -19,7 +26,10 @@ uint64_t blocks_bytes(uint64_t n_tokens, uint64_t n_cols) {
 InputForm input_form(DType weight_type, uint64_t n_tokens, Precision precision) {
   const SimdLevel level = simd_level();
   if (level == SimdLevel::scalar || weight_type == DType::f32) return InputForm::floats;
-  if (level == SimdLevel::amx && n_tokens > 1) return InputForm::tiles;
+  if (level == SimdLevel::amx && n_tokens > 1) {
+    const bool fixed = precision == Precision::exact && int16_kernels(weight_type).product;
+    return fixed ? InputForm::int16 : InputForm::tiles;
+  }
   if (is_float(weight_type)) return InputForm::floats;
   return n_tokens > 1 && n_parts(precision) > 1 ? InputForm::words : InputForm::bytes;
 }
@@ -33,14 +43,14 @@ uint64_t MatmulInput::n_bytes(uint64_t n_tokens, uint64_t n_cols) {
   if (simd_level() == SimdLevel::scalar) return 0;
   const uint64_t pointers = n_tokens * kMaxParts * sizeof(ActivationBlock*);
   if (simd_level() != SimdLevel::amx) return blocks_bytes(n_tokens, n_cols) + pointers;
-  return blocks_bytes(1, n_cols) + pointers + kMaxParts * tiles_bytes(n_tokens, n_cols);
+  return blocks_bytes(1, n_cols) + pointers + all_tiles_bytes(n_tokens, n_cols);
 }
 
 void MatmulInput::reserve(uint64_t n_tokens, uint64_t n_cols) {
   if (simd_level() == SimdLevel::scalar) return;
   const bool amx = simd_level() == SimdLevel::amx;
   blocks_ = HugeBuffer(blocks_bytes(amx ? 1 : n_tokens, n_cols));
-  if (amx) tiles_ = HugeBuffer(kMaxParts * tiles_bytes(n_tokens, n_cols));
+  if (amx) tiles_ = HugeBuffer(all_tiles_bytes(n_tokens, n_cols));
   block_rows_.resize(n_tokens * kMaxParts);
 }
 
@@ -49,7 +59,7 @@ void MatmulInput::set(const float* x, uint64_t n_tokens, uint64_t n_cols, Precis
   n_tokens_ = n_tokens;
   n_cols_ = n_cols;
   precision_ = precision;
-  have_blocks_ = have_tiles_ = false;
+  have_blocks_ = have_tiles_ = have_int16_ = false;
 }
 
 TileRows MatmulInput::tile_rows() const {
@@ -59,9 +69,12 @@ TileRows MatmulInput::tile_rows() const {
           precision_ == Precision::exact};
 }
 
+Int16Rows MatmulInput::int16_rows() const { return {tiles_.data(), {n_tokens_, n_cols_}}; }
+
 void MatmulInput::prepare(InputForm form, Workers& workers) {
   if (is_in_blocks(form) && !have_blocks_) make_blocks(workers, form == InputForm::words);
   if (form == InputForm::tiles && !have_tiles_) make_tiles(workers);
+  if (form == InputForm::int16 && !have_int16_) make_int16(workers);
 }
 
 void MatmulInput::make_blocks(Workers& workers, bool in_words) {
@@ -106,6 +119,19 @@ void MatmulInput::make_tiles(Workers& workers) {
     }
   });
   have_tiles_ = true;
+  have_int16_ = false;
+}
+
+void MatmulInput::make_int16(Workers& workers) {
+  const Int16Layout layout{n_tokens_, n_cols_};
+  if (tiles_.n_bytes() < layout.n_bytes()) tiles_ = HugeBuffer(layout.n_bytes());
+  workers.parallel_for(layout.n_tiles(), 1, [&](uint64_t begin, uint64_t end) {
+#if defined(__x86_64__)
+    for (uint64_t t = begin; t < end; ++t) store_int16_tile(x_, layout, t, tiles_.data());
+#endif
+  });
+  have_int16_ = true;
+  have_tiles_ = false;
 }
 
 }  // namespace hybrid

@@ -10,6 +10,7 @@
 #include "tensor/activation_blocks.h"
 #include "tensor/bf16_tiles.h"
 #include "tensor/dtype.h"
+#include "tensor/int16_tiles.h"
 #include "tensor/panel_matmul.h"
 #include "tensor/precision.h"
 
@@ -20,6 +21,7 @@ enum class InputForm {
   bytes,   // ActivationBlocks
   words,   // the same, two that hold words
   tiles,   // bf16 tiles
+  int16,   // tiles of bytes, two for numbers of 16 bits
 };
 inline bool is_in_blocks(InputForm form) {
   return form == InputForm::bytes || form == InputForm::words;
@@ -30,6 +32,7 @@ inline bool is_in_blocks(InputForm form) {
 ///   bytes    quantised types: at avx2, at avx512_vnni, and of a single token at amx
 ///   words    instead of bytes in two parts where there is more than one token
 ///   tiles    more than one token at amx
+///   int16    instead of tiles for exact products, where the type has kernels for it
 InputForm input_form(DType weight_type, uint64_t n_tokens, Precision precision);
 
 class MatmulInput {
@@ -62,15 +65,18 @@ class MatmulInput {
     return {block_rows_.data(), n_parts(precision_), n_tokens_, in_words_};
   }
   TileRows tile_rows() const;
+  Int16Rows int16_rows() const;
 
  private:
   void make_blocks(Workers& workers, bool in_words);
   void make_tiles(Workers& workers);
+  void make_int16(Workers& workers);
 
   const float* x_ = nullptr;
   uint64_t n_tokens_ = 0, n_cols_ = 0;
   Precision precision_ = Precision::normal;
-  bool have_blocks_ = false, in_words_ = false, have_tiles_ = false;
+  bool have_blocks_ = false, in_words_ = false;
+  bool have_tiles_ = false, have_int16_ = false;    // in the same buffer, one or the other
   HugeBuffer blocks_, tiles_;                       // of both parts, the second ones last
   std::vector<const ActivationBlock*> block_rows_;  // [token][part]
 };

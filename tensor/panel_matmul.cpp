@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "tensor/panel_float.h"
+#include "tensor/panel_int16.h"
 #include "tensor/panel_int8.h"
 
 namespace hybrid {
@@ -128,6 +129,26 @@ void multiply_tiles(const Weight& first, const Weight& second, const TileRows& x
         kernel({a, b, some.tiles, some.rest, some.n_tiles, some.split_weights, moved, col, n_cols},
                0, next - pair);
       }
+    }
+  }
+}
+
+void multiply_int16(const Weight& w, const Int16Rows& x, float* y, uint64_t y_stride,
+                    uint64_t begin, uint64_t end) {
+  const Int16Kernels kernels = int16_kernels(w.type());
+  HYBRID_CHECK(kernels.product != nullptr);
+  constexpr uint64_t kPanelsAtOnce = 16;
+  const uint64_t n_cols = w.n_cols(), n_tiles = n_token_tiles(x.n_tokens);
+  const uint64_t step = w.packed() ? kPanelsAtOnce : kPanelsOnTheSpot;
+  float row_scales[kPanelsAtOnce * kPanelRows];
+  for (uint64_t p = begin; p < end; p += step) {
+    const PanelMatrix panels = panels_of(w, p, std::min(end, p + step));
+    kernels.row_scales(panels, row_scales);
+    uint64_t n_runs = (n_tiles + Int16Product::kMaxTiles - 1) / Int16Product::kMaxTiles;
+    for (uint64_t t = 0, n = 0; t < n_tiles; t += n, --n_runs) {
+      n = (n_tiles - t + n_runs - 1) / n_runs;
+      kernels.product({panels, row_scales, x.part(t, n, n_cols),
+                       y + t * kTileTokens * y_stride + (p - begin) * kPanelRows, y_stride});
     }
   }
 }

@@ -3,6 +3,7 @@
 // and form of the activations, and packs on the spot what was not packed.
 
 #include "tensor/activation_blocks.h"
+#include "tensor/int16_tiles.h"
 #include "tensor/panel_bf16.h"
 #include "tensor/precision.h"
 #include "tensor/weight.h"
@@ -59,5 +60,9 @@ void multiply_panels(const PanelMatrix& w, const float* x, uint64_t n_tokens, fl
 void multiply_tiles(const Weight& first, const Weight& second, const TileRows& x,
                     uint64_t pair_begin, uint64_t pair_end,
                     FunctionRef<void(const Bf16Product::Sums&)> done);
+
+/// Types that have int16_kernels(), at the amx level; y as of multiply_bytes().
+void multiply_int16(const Weight& w, const Int16Rows& x, float* y, uint64_t y_stride,
+                    uint64_t begin, uint64_t end);
 
 }  // namespace hybrid

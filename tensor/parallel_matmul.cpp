@@ -50,6 +50,12 @@ void matmul_tiles(const Weight& w, MatmulInput& in, float* y, Workers& workers) 
 #endif
 }
 
+void matmul_int16(const Weight& w, MatmulInput& in, float* y, Workers& workers) {
+  workers.parallel_for(w.n_panels(), 2 * kPairsPerTask, [&](uint64_t begin, uint64_t end) {
+    multiply_int16(w, in.int16_rows(), y + begin * kPanelRows, w.n_rows(), begin, end);
+  });
+}
+
 }  // namespace
 
 void matmul(const Weight& w, MatmulInput& in, float* y, Workers& workers) {
@@ -65,6 +71,8 @@ void matmul(const Weight& w, MatmulInput& in, float* y, Workers& workers) {
       return matmul_bytes(w, in, y, workers);
     case InputForm::tiles:
       return matmul_tiles(w, in, y, workers);
+    case InputForm::int16:
+      return matmul_int16(w, in, y, workers);
   }
 }
 

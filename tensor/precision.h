@@ -10,9 +10,8 @@ enum class Precision {
   /// bytes squared (3e-5), or half of bf16's (the weights' half stays). Costs a second set of
   /// multiplications; with one token, which waits for memory, hardly anything.
   fine,
-  /// On the matrix units weights, too, are the sum of two bf16 numbers, exact to 2^-12: a third
-  /// set.
-  /// Elsewhere, and for codebook types, the same as fine.
+  /// On the matrix units weights, too, are exact to 2^-12: they and activations are 16-bit fixed
+  /// point numbers (panel_int16.h). Elsewhere, and for BF16 and codebook types, the same as fine.
   exact,
 };
 

@@ -31,6 +31,12 @@ HYBRID_TILE_INLINE void tile_multiply() {
   asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kSums), "i"(kA), "i"(kB));
 }
 
+/// The same for signed bytes, four in a row of b, and integer sums.
+template <int kSums, int kA, int kB>
+HYBRID_TILE_INLINE void tile_multiply_bytes() {
+  asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kSums), "i"(kA), "i"(kB));
+}
+
 /// All eight tiles of 16 rows of 64 bytes, for as long as it lives.
 class TileScope {
  public:

@@ -25,11 +25,12 @@ std::span<const DTypeInfo> dtypes() {
   return {types, count};
 }
 
-std::vector<float> product(const Weight& w, const std::vector<float>& x, Workers& workers) {
+std::vector<float> product(const Weight& w, const std::vector<float>& x, Workers& workers,
+                           Precision precision = Precision::normal) {
   const uint64_t n_tokens = x.size() / w.n_cols();
   std::vector<float> y(n_tokens * w.n_rows(), NAN);
   MatmulInput input;
-  input.set(x.data(), n_tokens, w.n_cols());
+  input.set(x.data(), n_tokens, w.n_cols(), precision);
   matmul(w, input, y.data(), workers);
   return y;
 }
@@ -135,6 +136,28 @@ TEST_CASE("every shape: near the exact sums, the same bits packed or not and on 
   }
 }
 
+TEST_CASE("exact products: hardly any error, the same bits packed or not and on any threads") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
+  Workers one(1), three(3);
+  for (const DType type : {DType::f16, DType::q4_0, DType::q8_0, DType::iq4_nl, DType::q4_k,
+                           DType::q6_k, DType::iq4_xs}) {
+    CAPTURE(name_of(type));
+    for (const uint64_t n_cols : {256, 512, 2560, 7168}) {
+      const WeightStack w(type, n_cols, 327, 1, random_weights(type, n_cols * 327, 1));
+      for (const uint64_t n_tokens : {2, 49, 112}) {
+        if (n_tokens * n_cols > 2560 * 49) continue;
+        CAPTURE(n_cols);
+        CAPTURE(n_tokens);
+        const std::vector<float> x = random_floats(n_tokens * n_cols, 2);
+        const std::vector<float> y = product(w.packed(), x, one, Precision::exact);
+        CHECK(typical_error(w, x, y) <= 6e-4);
+        CHECK(same_bits(product(w.packed(), x, three, Precision::exact), y));
+        CHECK(same_bits(product(w.unpacked(), x, three, Precision::exact), y));
+      }
+    }
+  }
+}
+
 TEST_CASE("ten products of many panels have the same bits") {
   HYBRID_AT_EACH_SIMD_LEVEL();
   Workers one(1), three(3);
@@ -178,21 +201,23 @@ TEST_CASE("an input serves several products, and is made anew for other rows") {
   const WeightStack a(DType::q4_0, 96, 33, 1, random_weights(DType::q4_0, 96 * 33, 1));
   const WeightStack b(DType::f16, 96, 20, 1, random_weights(DType::f16, 96 * 20, 2));
   const WeightStack wide(DType::q6_k, 256, 20, 1, random_weights(DType::q6_k, 256 * 20, 3));
+  const WeightStack codebook(DType::iq2_xs, 256, 20, 1, random_weights(DType::iq2_xs, 256 * 20, 4));
   MatmulInput input;
   input.reserve(5, 256);
   for (const uint64_t n_tokens : {5, 1, 2, 40}) {  // 40: more than reserved
     const std::vector<float> x = random_floats(n_tokens * 256, static_cast<uint32_t>(n_tokens));
-    const auto check = [&](const WeightStack& w) {
+    const auto check = [&](const WeightStack& w, Precision precision) {
       const uint64_t n_cols = w.unpacked().n_cols(), n_rows = w.unpacked().n_rows();
       std::vector<float> y(n_tokens * n_rows, NAN);
-      if (input.n_cols() != n_cols || input.x() != x.data()) {
-        input.set(x.data(), n_tokens, n_cols);
+      if (input.n_cols() != n_cols || input.x() != x.data() || input.precision() != precision) {
+        input.set(x.data(), n_tokens, n_cols, precision);
       }
       matmul(w.packed(), input, y.data(), workers);
       const std::vector<float> rows(x.data(), x.data() + n_tokens * n_cols);
-      CHECK(same_bits(y, product(w.packed(), rows, workers)));
+      CHECK(same_bits(y, product(w.packed(), rows, workers, precision)));
     };
-    for (const WeightStack* w : {&a, &b, &a, &wide, &a}) check(*w);
+    for (const WeightStack* w : {&a, &b, &codebook, &a, &wide, &a}) check(*w, Precision::normal);
+    for (const WeightStack* w : {&wide, &codebook, &wide, &a}) check(*w, Precision::exact);
   }
 }
 
