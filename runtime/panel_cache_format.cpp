@@ -1,41 +1,14 @@
 #include "runtime/panel_cache_format.h"
 
-#include <algorithm>
 #include <cstring>
 #include <functional>
 
 #include "base/error.h"
 #include "base/hash.h"
-#include "tensor/mapped_file.h"
+#include "runtime/model_identity.h"
 
 namespace hybrid {
 namespace {
-
-/// Of all before the first tensor and of 64 samples of what follows: a model that was trained or
-/// quantised again under the same name differs everywhere.
-uint64_t content_hash(std::span<const std::byte> bytes, uint64_t n_header_bytes) {
-  constexpr uint64_t kSamples = 64, kSampleBytes = 4096;
-  const std::span<const std::byte> data = bytes.subspan(n_header_bytes);
-  uint64_t hash = hash_bytes(bytes.first(n_header_bytes), 0);
-  if (data.size() <= kSamples * kSampleBytes) {
-    hash = hash_bytes(data, hash);
-  } else {
-    for (uint64_t i = 0; i < kSamples; ++i) {
-      const uint64_t at = (data.size() - kSampleBytes) / (kSamples - 1) * i;
-      hash = hash_bytes(data.subspan(at, kSampleBytes), hash);
-    }
-  }
-  release_pages(bytes);
-  return hash;
-}
-
-uint64_t header_bytes(const GgufFile& model, size_t part) {
-  uint64_t n = model.parts()[part].n_bytes;
-  for (const GgufTensor& tensor : model.tensors()) {
-    if (tensor.part == part) n = std::min(n, tensor.info.offset);
-  }
-  return n;
-}
 
 struct Source {
   uint32_t part;
@@ -84,8 +57,7 @@ void PanelCacheHead::fill_parts(const GgufFile& model) {
   auto* out = at<PanelCachePart>(sizeof(PanelCacheHeader));
   for (size_t i = 0; i < model.parts().size(); ++i) {
     const GgufFile::Part& part = model.parts()[i];
-    out[i] = {part.n_bytes, part.mtime_ns,
-              content_hash(model.part_bytes(i), header_bytes(model, i))};
+    out[i] = {part.n_bytes, part.mtime_ns, part_hash(model, i)};
   }
 }
 

@@ -52,7 +52,7 @@ static_assert(sizeof(PanelCacheHeader) == 128 && offsetof(PanelCacheHeader, vers
               offsetof(PanelCacheHeader, header_hash) == 120);
 
 ///   0 n_bytes | 8 mtime_ns: when it was last modified
-///  16 content_hash: of all before the first tensor, and of samples of the data
+///  16 content_hash: part_hash() (runtime/model_identity.h)
 struct PanelCachePart {
   uint64_t n_bytes;
   int64_t mtime_ns;
