@@ -8,7 +8,8 @@
 //          zeros), then n_exact half floats
 //
 // n_exact are the elements that are not worth rounding further: rotary parts of keys, which are few
-// and carry the position.
+// and carry the position. As blocks, too, DeepSeek's rows would have 612 bytes instead of 672, 9 %
+// less, and the logits of random models 9 to 20 % more error (docs/measurements.md).
 
 #include <cstddef>
 #include <cstdint>

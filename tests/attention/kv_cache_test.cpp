@@ -59,7 +59,7 @@ TEST_CASE("bytes are as the map says") {
 
 TEST_CASE("floats lie where floats may, beside blocks of bytes, too") {
   for (const bool are_keys : {false, true}) {
-    const CacheRow floats{DType::f32, 7, 0}, blocks{DType::q8_0, 32, 1};
+    const CacheRow floats{DType::f32, 7, 0}, blocks{DType::q8_0, 32, 0};
     const KvCache cache({.n_layers = 3,
                          .n_ctx = 5,
                          .key = are_keys ? floats : blocks,

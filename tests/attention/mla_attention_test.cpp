@@ -172,6 +172,32 @@ TEST_CASE("threads do not change a bit") {
   }
 }
 
+TEST_CASE("micro-batches do not change a bit but where they change the form") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
+  Workers workers(2);
+  for (const MlaShape& shape : {kOdd, kManyHeads}) {
+    for (const MlaMode mla : {MlaMode::standard, MlaMode::absorbed_transposed, MlaMode::absorbed}) {
+      // The last tokens of a call, in calls of their own: with flash few are attended otherwise.
+      const auto last_of = [&](uint32_t n_tokens, uint32_t n, bool flash) {
+        const AttentionCase whole{shape, 100 - n_tokens, n_tokens}, part{shape, 100 - n, n};
+        AttentionInputs in(whole), last(part);
+        const size_t n_q = last.q.size(), n_out = uint64_t{n} * shape.n_heads * shape.v_dim;
+        last.q.assign(in.q.end() - static_cast<std::ptrdiff_t>(n_q), in.q.end());
+        std::vector<float> all =
+            attend(whole, in, in.merged, options_of(whole, mla, flash), workers);
+        all.erase(all.begin(), all.end() - static_cast<std::ptrdiff_t>(n_out));
+        CAPTURE(static_cast<int>(mla));
+        CAPTURE(flash);
+        CAPTURE(n);
+        CHECK(attend(part, last, last.merged, options_of(part, mla, flash), workers) == all);
+      };
+      for (const uint32_t n : {1u, 3u, 16u, 40u}) last_of(60, n, false);
+      for (const uint32_t n : {16u, 17u, 40u}) last_of(60, n, true);
+      for (const uint32_t n : {1u, 3u, 14u}) last_of(15, n, true);
+    }
+  }
+}
+
 TEST_CASE("a rounded cache costs its rounding") {
   HYBRID_AT_EACH_SIMD_LEVEL();
   struct Type {
