@@ -250,8 +250,7 @@ TEST_CASE("tiles: a query is the same bit for bit alone as among others") {
     const std::vector<float> whole = run(0, 64, query);
     CHECK(run(query, 1, query) == whole);
     CHECK(run(query / 16 * 16, 16, query) == whole);
-    CHECK(run(query > 4 ? query - 4 : 0, 7, query > 4 ? query : 0) ==
-          run(0, 64, query > 4 ? query : 0));
+    if (query >= 4) CHECK(run(query - 4, 5, query) == whole);
   }
 }
 #endif
