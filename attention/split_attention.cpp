@@ -134,9 +134,11 @@ bool can_use_tiles(const AttentionDims& d, bool values_in_keys) {
 }
 
 #if defined(__x86_64__)
-/// By the queries of the call, not of the task: threads decide on the latter.
+/// Of a single token: several have a closer bound of accuracy, which values as bf16 numbers would
+/// use up. By the queries of the call, not of the task: threads decide on the latter.
 bool can_use_tiles(const Task& t) {
-  return t.rows.n_rows() > 2 && can_use_tiles(t.args.dims, t.cache.shape().values_in_keys());
+  return t.args.n_tokens == 1 && t.rows.n_rows() > 2 &&
+         can_use_tiles(t.args.dims, t.cache.shape().values_in_keys());
 }
 
 /// The chunk's rows [first, first + n): the cache's own where they are halves or floats, else

@@ -49,7 +49,6 @@ class TileAttention {
   void copy_sums(uint32_t query, float* to) const;
 
  private:
-  template <bool kF16>
   void add_scores(const TileChunkArgs& args);
   void weigh(const TileChunkArgs& args);
   void add_values(uint32_t n_positions);

@@ -252,33 +252,40 @@ void TileAttention::copy_sums(uint32_t query, float* to) const {
 }
 
 /// Keys become tiles while those before them are multiplied with the first 16 queries.
-template <bool kF16>
 void TileAttention::add_scores(const TileChunkArgs& args) {
-  const uint64_t n_groups = key_dim_ / kTileCols, tile_stride = n_groups * kTileBytes;
-  const uint32_t n_steps = (args.n_positions + 31) / 32;
-  constexpr uint64_t kAheadBytes = 16 * kTileCols * kElementBytes<kF16>;
-  for (uint32_t s = 0; s < n_steps; ++s) {
-    std::byte *first = bytes(keys_) + 2 * s * tile_stride, *second = first + tile_stride;
-    const auto make = [&](uint64_t g) {
-      const auto column = static_cast<uint32_t>(g * kTileCols);
-      const std::byte* ahead = args.rows + 32 * (s + 1) * args.row_bytes + 2 * g * kAheadBytes;
-      std::byte* rest = bytes(rests_) + 2 * g * kTileBytes;
-      make_key_tile<kF16>(args, 32 * s, column, ahead, first + g * kTileBytes, rest);
-      make_key_tile<kF16>(args, 32 * s + 16, column, ahead + kAheadBytes, second + g * kTileBytes,
-                          rest + kTileBytes);
-    };
-    make(0);
-    for (uint32_t t = 0; t < n_tiles(n_queries_); ++t) {
-      const std::byte* q = bytes(q_) + t * n_groups * kPairBytes;
-      tile_zero<0>(), tile_zero<1>();
-      for (uint64_t g = 0; g < n_groups; ++g) {
-        if (t == 0 && g + 1 < n_groups) make(g + 1);
-        multiply_keys(first + g * kTileBytes, second + g * kTileBytes,
-                      bytes(rests_) + 2 * g * kTileBytes, q + g * kPairBytes);
+  // A lambda: a template of the class would be a symbol that other levels' code could be linked to.
+  const auto add = [&]<bool kF16>() {
+    const uint64_t n_groups = key_dim_ / kTileCols, tile_stride = n_groups * kTileBytes;
+    const uint32_t n_steps = (args.n_positions + 31) / 32;
+    constexpr uint64_t kAheadBytes = 16 * kTileCols * kElementBytes<kF16>;
+    for (uint32_t s = 0; s < n_steps; ++s) {
+      std::byte *first = bytes(keys_) + 2 * s * tile_stride, *second = first + tile_stride;
+      const auto make = [&](uint64_t g) {
+        const auto column = static_cast<uint32_t>(g * kTileCols);
+        const std::byte* ahead = args.rows + 32 * (s + 1) * args.row_bytes + 2 * g * kAheadBytes;
+        std::byte* rest = bytes(rests_) + 2 * g * kTileBytes;
+        make_key_tile<kF16>(args, 32 * s, column, ahead, first + g * kTileBytes, rest);
+        make_key_tile<kF16>(args, 32 * s + 16, column, ahead + kAheadBytes, second + g * kTileBytes,
+                            rest + kTileBytes);
+      };
+      make(0);
+      for (uint32_t t = 0; t < n_tiles(n_queries_); ++t) {
+        const std::byte* q = bytes(q_) + t * n_groups * kPairBytes;
+        tile_zero<0>(), tile_zero<1>();
+        for (uint64_t g = 0; g < n_groups; ++g) {
+          if (t == 0 && g + 1 < n_groups) make(g + 1);
+          multiply_keys(first + g * kTileBytes, second + g * kTileBytes,
+                        bytes(rests_) + 2 * g * kTileBytes, q + g * kPairBytes);
+        }
+        float* scores = scores_.data() + (uint64_t{t} * kPositions + 32 * s) * 16;
+        tile_store<0>(scores), tile_store<1>(scores + 256);
       }
-      float* scores = scores_.data() + (uint64_t{t} * kPositions + 32 * s) * 16;
-      tile_store<0>(scores), tile_store<1>(scores + 256);
     }
+  };
+  if (args.is_f16) {
+    add.operator()<true>();
+  } else {
+    add.operator()<false>();
   }
 }
 
@@ -321,11 +328,7 @@ void TileAttention::add_values(uint32_t n_positions) {
 
 void TileAttention::add(const TileChunkArgs& args) {
   const internal::TileScope tiles;
-  if (args.is_f16) {
-    add_scores<true>(args);
-  } else {
-    add_scores<false>(args);
-  }
+  add_scores(args);
   weigh(args);
   add_values(args.n_positions);
 }
