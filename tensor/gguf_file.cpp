@@ -98,9 +98,9 @@ GgufFile::GgufFile(GgufFile&&) noexcept = default;
 GgufFile& GgufFile::operator=(GgufFile&&) noexcept = default;
 GgufFile::~GgufFile() = default;
 
-const GgufMetadata& GgufFile::metadata() const { return state_->metadata; }
+const GgufMetadata& GgufFile::metadata() const& { return state_->metadata; }
 uint32_t GgufFile::version() const { return state_->version; }
-const std::vector<GgufTensor>& GgufFile::tensors() const { return state_->tensors; }
+const std::vector<GgufTensor>& GgufFile::tensors() const& { return state_->tensors; }
 const std::vector<GgufFile::Part>& GgufFile::parts() const { return state_->parts; }
 
 std::span<const std::byte> GgufFile::part_bytes(size_t part) const {

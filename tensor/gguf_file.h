@@ -35,11 +35,13 @@ class GgufFile {
   ~GgufFile();
 
   /// Of the first part; it carries the model's metadata.
-  const GgufMetadata& metadata() const;
+  const GgufMetadata& metadata() const&;
+  const GgufMetadata& metadata() const&& = delete;  // it would not outlive the statement
   uint32_t version() const;
 
   /// Of all parts, in order.
-  const std::vector<GgufTensor>& tensors() const;
+  const std::vector<GgufTensor>& tensors() const&;
+  const std::vector<GgufTensor>& tensors() const&& = delete;
   const GgufTensor* find(std::string_view name) const;
 
   /// The tensor's mapped bytes; valid as long as this object. Throws Error where the file does not

@@ -250,7 +250,8 @@ TEST_CASE("a plan reads no tensor data: the file may end behind its headers") {
   const std::string bytes = tiny_model({.quantised = true}).bytes();
   const auto whole = dir.write("whole.gguf", bytes);
   uint64_t data = bytes.size();
-  for (const GgufTensor& t : GgufFile::open(whole).tensors()) data = std::min(data, t.info.offset);
+  const GgufFile file = GgufFile::open(whole);
+  for (const GgufTensor& t : file.tensors()) data = std::min(data, t.info.offset);
   const ModelHeaders headers(dir.write("headers.gguf", bytes.substr(0, data)),
                              ExpertGroups::automatic);
   const ModelHeaders model(whole, ExpertGroups::automatic);
