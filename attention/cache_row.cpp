@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/rounding.h"
 #include "tensor/dequantize.h"
 #include "tensor/quant_blocks.h"
 #include "tensor/row_ops.h"
@@ -13,7 +14,7 @@ namespace {
 
 constexpr uint32_t kBlock = 32;
 
-uint64_t n_blocks(uint32_t n) { return (n + kBlock - 1) / kBlock; }
+uint64_t n_blocks(uint32_t n) { return divide_up(n, kBlock); }
 
 }  // namespace
 

@@ -3,14 +3,11 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/rounding.h"
 #include "base/units.h"
 
 namespace hybrid {
 namespace {
-
-uint32_t round_up(uint32_t n, uint32_t multiple) {
-  return (n + multiple - 1) / multiple * multiple;
-}
 
 bool uses_split(const GroupedAttention::Sizes& s, const AttentionOptions& options) {
   return options.flash && s.max_cached_tokens > 0;

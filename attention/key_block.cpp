@@ -1,6 +1,7 @@
 #include "attention/key_block.h"
 
 #include "base/error.h"
+#include "base/rounding.h"
 
 namespace hybrid {
 namespace {
@@ -97,7 +98,7 @@ void fill_from_cache(KeyBlock& block, BlockParts parts, const KvCache& cache, ui
   HYBRID_CHECK(block.shape().shared_dim == 0 && block.shape().own_dim == cache.shape().key.dim());
   HYBRID_CHECK(n_heads <= block.shape().n_heads);
   block.begin(head, first, n);
-  const uint64_t n_steps = (n + kStep - 1) / kStep;
+  const uint64_t n_steps = divide_up(n, kStep);
   workers.parallel_for(n_heads * n_steps, 1, [&](uint64_t begin, uint64_t end) {
     for (uint64_t i = begin; i < end; ++i) {
       StepFiller(block, cache, layer, head + static_cast<uint32_t>(i / n_steps),

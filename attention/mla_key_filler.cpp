@@ -4,6 +4,7 @@
 
 #include "attention/mla_up_rows.h"
 #include "base/error.h"
+#include "base/rounding.h"
 
 namespace hybrid {
 
@@ -99,7 +100,7 @@ void MlaKeyFiller::fill(KeyBlock& block, BlockParts parts, const MlaUpProjection
   const uint64_t n_wanted = 4 * static_cast<uint64_t>(workers.n_threads());
   const uint64_t n_parts = std::clamp<uint64_t>(n_wanted / n_heads, 1, n_panels);
   constexpr uint64_t kWhole = kPreparedCols / kPanelLanes;  // panels that are prepared together
-  const uint64_t part = ((n_panels + n_parts - 1) / n_parts + kWhole - 1) / kWhole * kWhole;
+  const uint64_t part = round_up(divide_up(n_panels, n_parts), kWhole);
   workers.parallel_for(n_heads * n_parts, 1, [&](uint64_t begin, uint64_t end) {
     for (uint64_t i = begin; i < end; ++i) {
       const uint64_t first_panel = i % n_parts * part;

@@ -5,6 +5,7 @@
 #include "attention/key_scores.h"
 #include "attention/query_rows.h"
 #include "base/error.h"
+#include "base/rounding.h"
 #include "tensor/row_ops.h"
 
 namespace hybrid {
@@ -14,9 +15,7 @@ constexpr uint32_t kQueries = 64;  // of a task
 constexpr uint32_t kKeys = 256;    // of a task
 static_assert(kKeys % kPreparedCols == 0);
 
-uint64_t score_stride(uint64_t n_kv) {
-  return (n_kv + kPanelLanes - 1) / kPanelLanes * kPanelLanes;
-}
+uint64_t score_stride(uint64_t n_kv) { return round_up(n_kv, kPanelLanes); }
 
 /// One step: heads [head, head + n_heads) and tokens [token, token + n_tokens).
 class Step {
@@ -76,8 +75,8 @@ class Step {
   /// The block's columns of the scores.
   void multiply_keys(const KeyBlock& block, const HeadRows& head, Workers& workers) const {
     const uint32_t n_rows = head.rows.n_rows();
-    const uint64_t n_groups = (n_rows + kQueries - 1) / kQueries;
-    const uint64_t n_ranges = (block.n_positions() + kKeys - 1) / kKeys;
+    const uint64_t n_groups = divide_up(n_rows, kQueries);
+    const uint64_t n_ranges = divide_up(block.n_positions(), kKeys);
     workers.parallel_for(n_groups * n_ranges, 1, [&](uint64_t begin, uint64_t end) {
       thread_local AlignedFloats buffer;
       float* q = buffer.reserve(uint64_t{kQueries} * args_.dims.key_dim);
@@ -110,7 +109,7 @@ class Step {
 
   void add_values(const KeyBlock& block, const HeadRows& head, Workers& workers) const {
     const uint32_t n_rows = head.rows.n_rows(), dim = args_.dims.value_dim;
-    const uint64_t n_groups = (n_rows + kQueries - 1) / kQueries;
+    const uint64_t n_groups = divide_up(n_rows, kQueries);
     const KeyRange keys{block, head.rows.kv_head, 0, block.n_positions()};
     workers.parallel_for(n_groups, 1, [&](uint64_t begin, uint64_t end) {
       thread_local AlignedFloats buffer;

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "attention/block_attention.h"
+#include "base/rounding.h"
 
 namespace hybrid {
 
@@ -15,7 +16,7 @@ struct ScoreSteps {
   uint32_t n_tokens = 0;  // of a step; below all of them only where n_heads is 1
 
   uint64_t n_steps(uint32_t all_heads, uint32_t all_tokens) const {
-    return uint64_t{(all_heads + n_heads - 1) / n_heads} * ((all_tokens + n_tokens - 1) / n_tokens);
+    return uint64_t{divide_up(all_heads, n_heads)} * divide_up(all_tokens, n_tokens);
   }
 };
 

@@ -10,6 +10,7 @@
 #include "base/descriptor.h"
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/rounding.h"
 #include "tensor/mapped_file.h"
 
 namespace hybrid {
@@ -126,7 +127,7 @@ uint64_t chunk_bytes(uint64_t chunk, uint64_t n_all) {
 template <class Body>
 void for_chunks(Workers& workers, LoadStep step, const LoadProgress& progress, const Body& body) {
   constexpr uint64_t kSlice = 64;
-  const uint64_t n_chunks = (step.n_all + kPanelCacheChunkBytes - 1) / kPanelCacheChunkBytes;
+  const uint64_t n_chunks = divide_up(step.n_all, kPanelCacheChunkBytes);
   for (uint64_t first = 0; first < n_chunks; first += kSlice) {
     const uint64_t n = std::min(kSlice, n_chunks - first);
     workers.parallel_for(n, 1, [&](uint64_t begin, uint64_t end) {

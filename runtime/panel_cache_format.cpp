@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/rounding.h"
 #include "runtime/model_identity.h"
 
 namespace hybrid {
@@ -25,10 +26,6 @@ Source find_source(const GgufFile& model, const Weight& w) {
   }
   HYBRID_CHECK(!"the rows lie in the model's mapping");
   return {};
-}
-
-uint64_t round_up(uint64_t n, uint64_t multiple) {
-  return (n + multiple - 1) / multiple * multiple;
 }
 
 }  // namespace

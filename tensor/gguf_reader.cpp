@@ -5,6 +5,7 @@
 #include <unordered_set>
 
 #include "base/error.h"
+#include "base/rounding.h"
 #include "base/text.h"
 #include "base/units.h"
 #include "base/utf8.h"
@@ -201,10 +202,6 @@ void read_tensor_infos(ByteReader& in, uint64_t n, GgufHeader& header) {
       fail("{}: tensor '{}': expected it once, found it twice", in.source(), printable(name));
     }
   }
-}
-
-uint64_t round_up(uint64_t n, uint64_t alignment) {
-  return (n + alignment - 1) / alignment * alignment;
 }
 
 void check_overlap(const GgufHeader& header) {
