@@ -26,27 +26,20 @@ void panel_matmul(const PanelArgs& args) {
 #if defined(__x86_64__)
   if (simd_level() == SimdLevel::amx) {
     thread_local AlignedFloats a, b;
-    return panel_matmul_tiles(args, reserve_bytes(a, a_tiles_bytes(args)),
-                              reserve_bytes(b, b_tiles_bytes(args)));
+    const uint64_t a_bytes = args.a_is_prepared ? 0 : a_tiles_bytes(args.n_tokens, args.n_k);
+    const uint64_t b_bytes = args.b_is_prepared ? 0 : b_tiles_bytes(args.n_k, args.n_lanes);
+    return panel_matmul_tiles(args, reserve_bytes(a, a_bytes), reserve_bytes(b, b_bytes));
   }
 #endif
   with_simd_level([&]<SimdLevel L>() { panel_matmul_at<L>(args); });
 }
 
 uint64_t panel_a_thread_bytes(uint64_t n_tokens, uint64_t n_k) {
-  if (simd_level() != SimdLevel::amx) return 0;
-  PanelArgs args;
-  args.n_tokens = n_tokens;
-  args.n_k = n_k;
-  return a_tiles_bytes(args);
+  return simd_level() == SimdLevel::amx ? a_tiles_bytes(n_tokens, n_k) : 0;
 }
 
 uint64_t panel_b_thread_bytes(uint64_t n_k, uint64_t n_lanes) {
-  if (simd_level() != SimdLevel::amx) return 0;
-  PanelArgs args;
-  args.n_k = n_k;
-  args.n_lanes = n_lanes;
-  return b_tiles_bytes(args);
+  return simd_level() == SimdLevel::amx ? b_tiles_bytes(n_k, n_lanes) : 0;
 }
 
 uint64_t prepare_thread_bytes(uint64_t n_k) {

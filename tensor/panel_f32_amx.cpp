@@ -8,26 +8,15 @@
 #include <algorithm>
 #include <cstring>
 
+#include "tensor/bf16_parts-inl.h"
 #include "tensor/panel_f32_tiles.h"
 #include "tensor/tile_ops-inl.h"
 
 namespace hybrid {
 namespace {
 
+using internal::bf16_pairs, internal::rounded_to_bf16;
 using internal::tile_load, internal::tile_multiply, internal::tile_store, internal::tile_zero;
-
-/// x rounded to bf16, as a float; half way up.
-__m512 rounded(__m512 x) {
-  const __m512i bits = _mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x8000));
-  return _mm512_castsi512_ps(
-      _mm512_and_si512(bits, _mm512_set1_epi32(static_cast<int>(0xffff0000))));
-}
-
-/// The bf16 numbers that two vectors of them are as floats: those of `first` in the low words.
-__m512i pairs(__m512 first, __m512 second) {
-  return _mm512_or_si512(_mm512_srli_epi32(_mm512_castps_si512(first), 16),
-                         _mm512_castps_si512(second));
-}
 
 /// A group of 32 k of one panel, of which n_k are there.
 void make_b_group(const float* b, uint64_t n_k, std::byte* to) {
@@ -35,10 +24,11 @@ void make_b_group(const float* b, uint64_t n_k, std::byte* to) {
     const __m512 zero = _mm512_setzero_ps();
     const __m512 x = k < n_k ? _mm512_loadu_ps(b + k * kPanelLanes) : zero;
     const __m512 y = k + 1 < n_k ? _mm512_loadu_ps(b + (k + 1) * kPanelLanes) : zero;
-    const __m512 x0 = rounded(x), y0 = rounded(y);
-    _mm512_store_si512(to, pairs(x0, y0));
-    const __m512 x1 = rounded(_mm512_sub_ps(x, x0)), y1 = rounded(_mm512_sub_ps(y, y0));
-    _mm512_store_si512(to + kTileBytes, pairs(x1, y1));
+    const __m512 x0 = rounded_to_bf16(x), y0 = rounded_to_bf16(y);
+    _mm512_store_si512(to, bf16_pairs(x0, y0));
+    const __m512 x1 = rounded_to_bf16(_mm512_sub_ps(x, x0)),
+                 y1 = rounded_to_bf16(_mm512_sub_ps(y, y0));
+    _mm512_store_si512(to + kTileBytes, bf16_pairs(x1, y1));
   }
 }
 
@@ -56,7 +46,7 @@ void make_a_row(const float* a, uint64_t n_k, std::byte* to) {
     const uint32_t n_here = std::min(16u, n - std::min(n, 16 * half));
     const auto mask = static_cast<__mmask16>((1u << n_here) - 1);
     const __m512 x = _mm512_maskz_loadu_ps(mask, a + 16 * half);
-    const __m512 x0 = rounded(x), x1 = rounded(_mm512_sub_ps(x, x0));
+    const __m512 x0 = rounded_to_bf16(x), x1 = rounded_to_bf16(_mm512_sub_ps(x, x0));
     const auto words = [](__m512 v) {
       return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(v), 16));
     };

@@ -19,19 +19,15 @@ inline constexpr uint64_t kPanelsOfBlock = 16;
 inline constexpr uint64_t kTilesOfBlock = 8;
 inline constexpr uint64_t kGroupBytes = 2 * kTileBytes;  // both parts
 
-/// What the tiles of a block take; none if they are there already.
-inline uint64_t a_tiles_bytes(const PanelArgs& args) {
-  if (args.a_is_prepared) return 0;
-  return std::min(n_token_tiles(args.n_tokens), kTilesOfBlock) * n_tile_groups(args.n_k) *
-         kGroupBytes;
+/// What the tiles of a block take.
+inline uint64_t a_tiles_bytes(uint64_t n_tokens, uint64_t n_k) {
+  return std::min(n_token_tiles(n_tokens), kTilesOfBlock) * n_tile_groups(n_k) * kGroupBytes;
 }
-inline uint64_t b_tiles_bytes(const PanelArgs& args) {
-  if (args.b_is_prepared) return 0;
-  return std::min(n_panels_of(args.n_lanes), kPanelsOfBlock) * n_tile_groups(args.n_k) *
-         kGroupBytes;
+inline uint64_t b_tiles_bytes(uint64_t n_k, uint64_t n_lanes) {
+  return std::min(n_panels_of(n_lanes), kPanelsOfBlock) * n_tile_groups(n_k) * kGroupBytes;
 }
 
-/// a and b: scratch of those sizes, beginning on a cache line.
+/// a and b: scratch of those sizes, beginning on a cache line; not used where a side is prepared.
 void panel_matmul_tiles(const PanelArgs& args, std::byte* a, std::byte* b);
 
 /// prepare_panels() of one panel: [group][part], in the place of the floats.
