@@ -1,10 +1,9 @@
 #include "attention/block_attention.h"
 
-#include <cmath>
-
 #include "attention/key_scores.h"
 #include "attention/query_rows.h"
 #include "base/error.h"
+#include "base/rounding.h"
 #include "tensor/row_ops.h"
 #include "tensor/simd_level.h"
 
@@ -46,22 +45,6 @@ Buffers& thread_buffers() {
   return buffers;
 }
 
-/// Turns a row of scores into weights relative to the running maximum, 0 for keys beyond n_visible,
-/// and brings what has been summed in `out` to that maximum.
-void weigh_scores(const RowOps& ops, float* scores, uint32_t n_visible, uint32_t n,
-                  RunningSoftmax& softmax, float* out, uint32_t value_dim) {
-  std::fill(scores + n_visible, scores + n, 0.0f);
-  if (n_visible == 0) return;
-  const float before = softmax.max;
-  softmax.max = std::max(before, ops.max(scores, n_visible));
-  if (softmax.max != before) {
-    const float factor = std::exp(before - softmax.max);
-    softmax.sum *= factor;
-    ops.scale(out, factor, value_dim);
-  }
-  softmax.sum += ops.exp_sum(scores, n_visible, softmax.max);
-}
-
 /// The group's share of one range of keys; what lies beyond its last query is left out.
 void attend_range(const QueryGroup& group, KeyRange keys) {
   const uint32_t n_seen = group.position(group.n - 1) + 1;
@@ -71,11 +54,10 @@ void attend_range(const QueryGroup& group, KeyRange keys) {
   float* scores = thread_buffers().scores.reserve(uint64_t{kQueries} * kKeys);
   compute_scores(keys, group.q, group.n, scores, kKeys);
   for (uint32_t i = 0; i < group.n; ++i) {
-    const uint32_t end = group.position(i) + 1;
-    const uint32_t n_visible = end > keys.first() ? std::min(keys.n, end - keys.first()) : 0;
-    weigh_scores(group.ops, scores + uint64_t{i} * kKeys, n_visible, keys.n,
-                 group.softmax[group.rows.slot(group.first + i)], group.rows.out(group.first + i),
-                 value_dim);
+    const uint32_t row = group.first + i;
+    group.softmax[group.rows.slot(row)].weigh(group.ops, scores + uint64_t{i} * kKeys,
+                                              group.rows.n_visible(row, keys.first(), keys.n),
+                                              keys.n, group.rows.out(row), value_dim);
   }
   float* sums = thread_buffers().sums.reserve(uint64_t{kQueries} * value_dim);
   sum_values(keys, scores, group.n, kKeys, sums);
@@ -86,7 +68,7 @@ void attend_range(const QueryGroup& group, KeyRange keys) {
 
 void start(const QueryGroup& group) {
   for (uint32_t i = group.first; i < group.first + group.n; ++i) {
-    group.softmax[group.rows.slot(i)] = {-INFINITY, 0};
+    group.softmax[group.rows.slot(i)] = {};
     std::fill_n(group.rows.out(i), group.rows.args->dims.value_dim, 0.0f);
   }
 }
@@ -115,7 +97,7 @@ void attend_block(const KeyBlock& block, const QueryGroup& group) {
 void attend_group(const AttentionArgs& args, const KeyBlock& block, uint32_t head, uint64_t i,
                   RunningSoftmax* softmax, const RowOps& ops) {
   const uint32_t n_rows = args.n_tokens * args.dims.group();
-  const uint32_t n_groups = (n_rows + kQueries - 1) / kQueries;
+  const uint32_t n_groups = divide_up(n_rows, kQueries);
   const QueryRows rows(args, head + static_cast<uint32_t>(i / n_groups), 0, args.n_tokens, 0,
                        args.dims.n_heads);
   QueryGroup group{rows, static_cast<uint32_t>(i % n_groups) * kQueries, 0, nullptr, softmax, ops};
@@ -140,7 +122,7 @@ void block_attention(const AttentionArgs& args, KeyBlock& block, FillBlock fill,
   HYBRID_CHECK(softmax.size() >= uint64_t{args.dims.n_heads} * args.n_tokens);
   const RowOps ops = row_ops();
   const uint32_t n_kv = args.n_kv(), n_step = block.shape().n_positions;
-  const uint64_t n_groups = (args.n_tokens * args.dims.group() + kQueries - 1) / kQueries;
+  const uint64_t n_groups = divide_up(args.n_tokens * args.dims.group(), kQueries);
   for (uint32_t head = 0; head < args.dims.n_kv_heads; head += block.shape().n_heads) {
     const uint32_t n_heads = std::min(block.shape().n_heads, args.dims.n_kv_heads - head);
     for (uint32_t first = 0; first < n_kv; first += n_step) {

@@ -8,6 +8,7 @@
 
 #include "attention/attention_args.h"
 #include "attention/key_block.h"
+#include "attention/running_softmax.h"
 #include "base/function_ref.h"
 #include "numa/workers.h"
 
@@ -16,12 +17,6 @@ namespace hybrid {
 /// Fills `block` with heads [head, head + n_heads) and positions [first, first + n).
 using FillBlock = FunctionRef<void(KeyBlock& block, BlockParts parts, uint32_t head,
                                    uint32_t n_heads, uint32_t first, uint32_t n)>;
-
-/// What is kept of a query's softmax between two groups of keys.
-struct RunningSoftmax {
-  float max = 0;
-  double sum = 0;  // of exp(score - max)
-};
 
 /// softmax: [n_tokens][n_heads]. As many heads of keys at a time as `block` has room for. Parallel
 /// over groups of queries. Each thread keeps buffers for 64 queries, their scores and sums, and

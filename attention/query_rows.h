@@ -29,6 +29,11 @@ struct QueryRows {
   uint32_t position(uint32_t row) const {
     return args->first_position + first_token + row / n_heads;
   }
+  /// How many of the positions [first, first + n) the row sees.
+  uint32_t n_visible(uint32_t row, uint32_t first, uint32_t n) const {
+    const uint32_t end = position(row) + 1;
+    return end > first ? std::min(n, end - first) : 0;
+  }
   /// Of the row among all [n_tokens][n_heads] of args.
   uint64_t slot(uint32_t row) const {
     return uint64_t{first_token + row / n_heads} * args->dims.n_heads + first_head + row % n_heads;

@@ -13,8 +13,6 @@
 
 namespace hybrid {
 
-inline constexpr uint32_t kTileQueries = 64;  // of a call at most
-
 struct TileChunkArgs {
   const std::byte* rows = nullptr;      // of n_positions cached keys
   uint64_t row_bytes = 0;               // from row to row
@@ -23,9 +21,10 @@ struct TileChunkArgs {
   const uint32_t* n_visible = nullptr;  // [n_queries]: how many of the positions each sees
 };
 
-/// The running softmax and sums of up to kTileQueries queries, and what products need beside them.
+/// The running softmax and sums of up to kMaxQueries queries, and what products need beside them.
 class TileAttention {
  public:
+  static constexpr uint32_t kMaxQueries = 64;
   static constexpr uint32_t kPositions = 128;  // of a call of add() at most
 
   /// Forgets what was before. q: [n_queries][key_dim], scaled; both dimensions multiples of 32,
@@ -37,14 +36,14 @@ class TileAttention {
 
   /// What begin() takes.
   static uint64_t n_bytes(uint64_t key_dim, uint64_t value_dim) {
-    constexpr uint64_t kTile = 1024, kTiles = kTileQueries / 16, kSteps = kPositions / 32;
+    constexpr uint64_t kTile = 1024, kTiles = kMaxQueries / 16, kSteps = kPositions / 32;
     const uint64_t n_tiles = (2 * kTiles + 2 * kSteps + 2) * (key_dim / 32) + kTiles * kSteps;
-    const uint64_t n_floats = uint64_t{kTileQueries} * (kPositions + value_dim + 2);
+    const uint64_t n_floats = uint64_t{kMaxQueries} * (kPositions + value_dim + 2);
     return n_tiles * kTile + n_floats * sizeof(float);
   }
 
   float max(uint32_t query) const { return softmax_.data()[query]; }
-  float sum(uint32_t query) const { return softmax_.data()[kTileQueries + query]; }
+  float sum(uint32_t query) const { return softmax_.data()[kMaxQueries + query]; }
   /// [value_dim]: the sum of exp(score - max) * value
   void copy_sums(uint32_t query, float* to) const;
 
@@ -54,7 +53,7 @@ class TileAttention {
   void add_values(uint32_t n_positions);
 
   uint32_t n_queries_ = 0, key_dim_ = 0, value_dim_ = 0;
-  AlignedFloats softmax_;  // [2][kTileQueries]: maxima, sums
+  AlignedFloats softmax_;  // [2][kMaxQueries]: maxima, sums
   AlignedFloats sums_;     // [queries, up to a multiple of 16][value_dim], see kSumsOrder
   AlignedFloats q_;        // tiles [16 queries][key_dim / 32][part]
   AlignedFloats keys_;     // tiles [16 positions][key_dim / 32]

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "attention/split_tiles.h"
+#include "tensor/bf16_parts-inl.h"
 #include "tensor/bf16_tiles.h"
 #include "tensor/simd_row-inl.h"
 #include "tensor/tile_ops-inl.h"
@@ -12,6 +13,7 @@
 namespace hybrid {
 namespace {
 
+using internal::bf16_pairs, internal::rounded_to_bf16;
 using internal::tile_load, internal::tile_multiply, internal::tile_store, internal::tile_zero;
 
 constexpr uint64_t kPairBytes = 2 * kTileBytes;  // both parts of a tile
@@ -25,22 +27,6 @@ std::byte* reserve_tiles(AlignedFloats& floats, uint64_t n_tiles) {
 }
 
 __m512i bits(__m512 v) { return _mm512_castps_si512(v); }
-__m512 floats(__m512i v) { return _mm512_castsi512_ps(v); }
-__m512i high_halves() { return _mm512_set1_epi32(static_cast<int>(0xffff0000)); }
-
-/// To the leading 8 bits, half way up.
-__m512 rounded(__m512 v) {
-  return floats(
-      _mm512_and_si512(_mm512_add_epi32(bits(v), _mm512_set1_epi32(0x8000)), high_halves()));
-}
-
-/// Dwords of two bf16 numbers: `first` in the low halves.
-__m512i pairs(__m512 first, __m512 second) {
-  constexpr int kSelect = 0xe4;  // c ? a : b
-  return _mm512_ternarylogic_epi32(bits(second), _mm512_srli_epi32(bits(first), 16), high_halves(),
-                                   kSelect);
-}
-
 /// The upper words of two vectors, one after the other.
 __m512i upper_words(__m512 a, __m512 b) {
   alignas(64) static constexpr uint16_t kOdd[32] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21,
@@ -86,9 +72,10 @@ void make_query_tile(const float* q, uint64_t stride, uint32_t n, std::byte* to)
   for (uint32_t i = 0; i < 16; ++i) {
     const __m512 x = i < n ? _mm512_loadu_ps(q + i * stride) : _mm512_setzero_ps();
     const __m512 y = i < n ? _mm512_loadu_ps(q + i * stride + 16) : _mm512_setzero_ps();
-    const __m512 x0 = rounded(x), y0 = rounded(y);
+    const __m512 x0 = rounded_to_bf16(x), y0 = rounded_to_bf16(y);
     first[i] = upper_words(x0, y0);
-    second[i] = upper_words(rounded(_mm512_sub_ps(x, x0)), rounded(_mm512_sub_ps(y, y0)));
+    second[i] =
+        upper_words(rounded_to_bf16(_mm512_sub_ps(x, x0)), rounded_to_bf16(_mm512_sub_ps(y, y0)));
   }
   transpose(first), transpose(second);
   store_rows(first, to);
@@ -120,7 +107,7 @@ HYBRID_TILE_INLINE void make_key_tile(const TileChunkArgs& args, uint32_t first,
   for (uint32_t i = 0; i < 16; ++i, to += 64, rest += 64) {
     _mm_prefetch(ahead + 64 * i, _MM_HINT_T0);
     const __m512 x = load_row<kF16>(row), y = load_row<kF16>(row + 16 * kElementBytes<kF16>);
-    const __m512 x0 = rounded(x), y0 = rounded(y);
+    const __m512 x0 = rounded_to_bf16(x), y0 = rounded_to_bf16(y);
     _mm512_store_si512(to, upper_words(x0, y0));
     _mm512_store_si512(rest, upper_words(_mm512_sub_ps(x, x0), _mm512_sub_ps(y, y0)));
     if (i + 1 < n) row += args.row_bytes;
@@ -184,7 +171,7 @@ __m512 weigh_scores(float* scores, uint32_t n_positions, __m512i n_visible, floa
   for (uint32_t p = 0; p < n_padded; p += 32, weights += kTileBytes) {
     for (uint32_t i = 0; i < 16; ++i) {
       const __m512 first = weight(p + 2 * i);
-      rows[i] = pairs(rounded(first), rounded(weight(p + 2 * i + 1)));
+      rows[i] = bf16_pairs(rounded_to_bf16(first), rounded_to_bf16(weight(p + 2 * i + 1)));
     }
     transpose(rows);
     store_rows(rows, weights);
@@ -209,7 +196,7 @@ void scale_sums(float* sums, uint32_t dim, __m512 factor) {
 }
 
 constexpr uint32_t kSteps = TileAttention::kPositions / 32;
-constexpr uint32_t kMaxTiles = kTileQueries / 16;
+constexpr uint32_t kMaxTiles = TileAttention::kMaxQueries / 16;
 
 uint32_t n_tiles(uint32_t n_queries) { return (n_queries + 15) / 16; }
 
@@ -225,12 +212,12 @@ void TileAttention::begin(const float* q, uint32_t n_queries, uint32_t key_dim,
   reserve_tiles(keys_, 2 * kSteps * n_groups);
   reserve_tiles(rests_, 2 * n_groups);
   reserve_tiles(weights_, kMaxTiles * kSteps);
-  scores_.reserve(uint64_t{kTileQueries} * kPositions);
-  std::fill_n(sums_.reserve(uint64_t{kTileQueries} * value_dim),
+  scores_.reserve(uint64_t{kMaxQueries} * kPositions);
+  std::fill_n(sums_.reserve(uint64_t{kMaxQueries} * value_dim),
               uint64_t{16} * n_tiles(n_queries) * value_dim, 0.0f);
-  float* softmax = softmax_.reserve(2 * kTileQueries);
-  std::fill_n(softmax, kTileQueries, -INFINITY);
-  std::fill_n(softmax + kTileQueries, kTileQueries, 0.0f);
+  float* softmax = softmax_.reserve(2 * kMaxQueries);
+  std::fill_n(softmax, kMaxQueries, -INFINITY);
+  std::fill_n(softmax + kMaxQueries, kMaxQueries, 0.0f);
   for (uint32_t t = 0; t < n_tiles(n_queries); ++t) {
     for (uint64_t g = 0; g < n_groups; ++g, to += kPairBytes) {
       make_query_tile(q + 16 * t * uint64_t{key_dim} + g * kTileCols, key_dim,
@@ -298,7 +285,7 @@ void TileAttention::weigh(const TileChunkArgs& args) {
     float* softmax = softmax_.data() + 16 * t;
     const __m512 factor =
         weigh_scores(scores_.data() + uint64_t{16} * t * kPositions, args.n_positions,
-                     _mm512_load_si512(n_visible), softmax, softmax + kTileQueries,
+                     _mm512_load_si512(n_visible), softmax, softmax + kMaxQueries,
                      bytes(weights_) + t * kSteps * kTileBytes);
     scale_sums(sums_.data() + uint64_t{16} * t * value_dim_, value_dim_, factor);
   }
