@@ -60,6 +60,18 @@ void Sequence::copy_prefix(Sequence& from, size_t n) {
   tokens_.assign(from.tokens_.begin(), from.tokens_.begin() + static_cast<std::ptrdiff_t>(n));
 }
 
+bool Sequence::run(const ForwardArgs& forward) {
+  Workers& workers =
+      forward.tokens.size() > 1 && batch_workers_ ? *batch_workers_ : decode_workers_;
+  return model_.forward(forward, act_, workers);
+}
+
+void Sequence::keep(std::span<const TokenId> tokens, std::span<const float> logits) {
+  const uint64_t n_vocab = model_.config().n_vocab;
+  check_finite(logits, n_vocab, tokens_.size() + tokens.size() - logits.size() / n_vocab);
+  tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+}
+
 bool Sequence::append_together(std::span<const Part> parts, const std::atomic<bool>* stop) {
   HYBRID_CHECK(!parts.empty());
   Sequence& first = *parts.front().sequence;
@@ -71,30 +83,24 @@ bool Sequence::append_together(std::span<const Part> parts, const std::atomic<bo
     HYBRID_CHECK(&s.model_ == &first.model_ && s.n_ctx() <= first.n_ctx());
     HYBRID_CHECK(!part.tokens.empty() && part.tokens.size() <= s.n_free());
     tokens.insert(tokens.end(), part.tokens.begin(), part.tokens.end());
-    segments.push_back({&s.cache_, static_cast<uint32_t>(s.tokens_.size()),
-                        static_cast<uint32_t>(part.tokens.size())});
+    segments.push_back(s.next_segment(part.tokens.size()));
     if (part.logits != nullptr) logit_tokens.push_back(static_cast<uint32_t>(tokens.size() - 1));
   }
   HYBRID_CHECK(tokens.size() <= first.plan_.n_ubatch);
   const uint64_t n_vocab = first.model_.config().n_vocab;
   std::vector<float> logits(logit_tokens.size() * n_vocab);
-  ForwardArgs forward;
-  forward.tokens = tokens;
-  forward.segments = segments;
-  forward.logit_tokens = logit_tokens;
-  forward.logits = logits.data();
-  forward.stop = stop;
-  Workers& workers =
-      tokens.size() > 1 && first.batch_workers_ ? *first.batch_workers_ : first.decode_workers_;
-  if (!first.model_.forward(forward, first.act_, workers)) return false;
-  const float* row = logits.data();
+  const bool is_done = first.run({.tokens = tokens,
+                                  .segments = segments,
+                                  .logit_tokens = logit_tokens,
+                                  .logits = logits.data(),
+                                  .stop = stop});
+  if (!is_done) return false;
+  std::span<const float> rows = logits;
   for (const Part& part : parts) {
-    Sequence& s = *part.sequence;
-    s.tokens_.insert(s.tokens_.end(), part.tokens.begin(), part.tokens.end());
-    if (part.logits == nullptr) continue;
-    check_finite({row, n_vocab}, n_vocab, s.tokens_.size() - 1);
-    std::copy_n(row, n_vocab, part.logits);
-    row += n_vocab;
+    const auto own = rows.first(part.logits == nullptr ? 0 : n_vocab);
+    part.sequence->keep(part.tokens, own);
+    std::copy(own.begin(), own.end(), part.logits);
+    rows = rows.subspan(own.size());
   }
   return true;
 }
@@ -107,31 +113,27 @@ bool Sequence::append(const AppendArgs& args) {
                                        choice->n_used == model_.config().moe.n_used &&
                                        uint64_t{args.choice_offset} + n_total <= choice->n_tokens));
   }
+  const uint64_t n_vocab = model_.config().n_vocab;
   const uint32_t first_logit = n_total - args.n_logit_rows;
   for (uint32_t done = 0; done < n_total;) {
     const uint32_t n = std::min(plan_.n_ubatch, n_total - done);
-    ForwardArgs forward;
-    forward.tokens = args.tokens.subspan(done, n);
-    const auto first_position = static_cast<uint32_t>(tokens_.size());
-    const BatchSegment segment{&cache_, first_position, n};
-    forward.segments = std::span(&segment, 1);
-    forward.choice_offset = args.choice_offset + done;
-    forward.replay = args.replay;
-    forward.record = args.record;
-    forward.stop = args.stop;
     const uint32_t n_logits = std::min(n, done + n - std::min(done + n, first_logit));
     std::vector<uint32_t> logit_tokens(n_logits);
     std::iota(logit_tokens.begin(), logit_tokens.end(), n - n_logits);
-    forward.logit_tokens = logit_tokens;
-    if (n_logits > 0) {
-      const uint64_t row = done + n - n_logits - first_logit;
-      forward.logits = args.logits + row * model_.config().n_vocab;
-    }
-    Workers& workers = n > 1 && batch_workers_ ? *batch_workers_ : decode_workers_;
-    if (!model_.forward(forward, act_, workers)) return false;
-    const uint64_t n_vocab = model_.config().n_vocab;
-    check_finite({forward.logits, n_logits * n_vocab}, n_vocab, first_position + n - n_logits);
-    tokens_.insert(tokens_.end(), forward.tokens.begin(), forward.tokens.end());
+    float* logits = args.logits;
+    if (n_logits > 0) logits += (done + n - n_logits - first_logit) * n_vocab;
+    const auto tokens = args.tokens.subspan(done, n);
+    const BatchSegment segment = next_segment(n);
+    const bool is_done = run({.tokens = tokens,
+                              .segments = {&segment, 1},
+                              .logit_tokens = logit_tokens,
+                              .logits = logits,
+                              .choice_offset = args.choice_offset + done,
+                              .replay = args.replay,
+                              .record = args.record,
+                              .stop = args.stop});
+    if (!is_done) return false;
+    keep(tokens, {logits, n_logits * n_vocab});
     done += n;
   }
   return true;

@@ -69,6 +69,15 @@ class Sequence {
   std::string thread_placement() const { return decode_workers_.placement(); }
 
  private:
+  /// The place of n tokens more.
+  BatchSegment next_segment(size_t n) {
+    return {&cache_, static_cast<uint32_t>(tokens_.size()), static_cast<uint32_t>(n)};
+  }
+  /// A micro-batch, with this sequence's threads and buffers.
+  bool run(const ForwardArgs& forward);
+  /// Takes tokens that have been run; throws Error where their logits are not finite.
+  void keep(std::span<const TokenId> tokens, std::span<const float> logits);
+
   const Model& model_;
   SequencePlan plan_;
   KvCache cache_;
