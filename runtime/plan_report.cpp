@@ -18,10 +18,6 @@ using Json = nlohmann::ordered_json;
 constexpr const char* kNoRates =
     "no rates are stored for this machine, and `plan` measures none; `bench` measures";
 
-std::string_view cache_type_name(DType type) {
-  return type == DType::f32 ? "f32" : type == DType::q8_0 ? "q8_0" : "f16";
-}
-
 std::string plural(uint64_t n, const char* word) {
   return fmt::format("{} {}{}", n, word, n == 1 ? "" : "s");
 }

@@ -86,11 +86,7 @@ SequenceFileHeader header_of(Sequence& sequence, uint32_t n_tokens) {
 
 /// "-mla 3 with f16 rows": what a person would type to get this cache.
 std::string cache_text(const SequenceFileHeader& h) {
-  const auto name = [](uint32_t type) {
-    return type == static_cast<uint32_t>(DType::f32)    ? "f32"
-           : type == static_cast<uint32_t>(DType::q8_0) ? "q8_0"
-                                                        : "f16";
-  };
+  const auto name = [](uint32_t type) { return cache_type_name(static_cast<DType>(type)); };
   std::string text = fmt::format("-mla {} -ctk {}", h.mla, name(h.key.type));
   if (h.value.n > 0) text += fmt::format(" -ctv {}", name(h.value.type));
   if (h.transposed != 0) text += " -fa 0";

@@ -17,8 +17,12 @@ std::filesystem::path model_path(const Options& options) {
 
 namespace {
 
-DType cache_type(const std::string& name) {
-  return name == "f32" ? DType::f32 : name == "q8_0" ? DType::q8_0 : DType::f16;
+DType cache_type(std::string_view name) {
+  for (const CacheType& t : kCacheTypes) {
+    if (t.name == name) return t.type;
+  }
+  HYBRID_CHECK(!"a choice of the option that is no cache type");
+  return DType::f16;
 }
 
 }  // namespace
@@ -105,11 +109,9 @@ namespace {
 
 /// "f16", or "f16/q8_0" where values have a type of their own.
 std::string cache_text(const AttentionOptions& a) {
-  const auto name = [](DType type) {
-    return type == DType::f32 ? "f32" : type == DType::q8_0 ? "q8_0" : "f16";
-  };
-  if (a.mla != MlaMode::standard || a.key_type == a.value_type) return name(a.key_type);
-  return fmt::format("{}/{}", name(a.key_type), name(a.value_type));
+  const std::string_view key = cache_type_name(a.key_type);
+  if (a.mla != MlaMode::standard || a.key_type == a.value_type) return std::string(key);
+  return fmt::format("{}/{}", key, cache_type_name(a.value_type));
 }
 
 }  // namespace
