@@ -11,6 +11,8 @@
 
 #include "attention/mla_attention.h"
 #include "tensor/dequantize.h"
+#include "tests/attention/textbook_attention.h"
+#include "tests/support/accuracy.h"
 #include "tests/support/random_weights.h"
 
 namespace hybrid::test {
@@ -68,34 +70,30 @@ struct AttentionInputs {
 /// All outputs in double, [n_tokens][n_heads][v_dim].
 inline std::vector<double> reference_attention(const AttentionCase& c, const AttentionInputs& in) {
   const MlaShape& s = c.shape;
-  const uint32_t n_kv = c.n_before + c.n_tokens, head_rows = s.qk_nope + s.v_dim;
-  std::vector<double> out(uint64_t{c.n_tokens} * s.n_heads * s.v_dim, 0.0);
-  std::vector<double> kv(uint64_t{n_kv} * head_rows), p(n_kv);
+  const uint32_t n_kv = c.n_before + c.n_tokens;
+  std::vector<double> out(uint64_t{c.n_tokens} * s.n_heads * s.v_dim);
+  std::vector<double> keys(uint64_t{n_kv} * s.qk_dim()), values(uint64_t{n_kv} * s.v_dim);
   for (uint32_t h = 0; h < s.n_heads; ++h) {
-    for (uint64_t i = 0; i < kv.size(); ++i) {
-      const float* row = in.rows.data() + i / head_rows * s.cache_row();
-      const float* w = in.kv_b.data() + (uint64_t{h} * head_rows + i % head_rows) * s.kv_lora;
-      kv[i] = std::inner_product(w, w + s.kv_lora, row, 0.0, std::plus<>(),
-                                 [](double a, double b) { return a * b; });
+    const float* head = in.kv_b.data() + uint64_t{h} * (s.qk_nope + s.v_dim) * s.kv_lora;
+    const auto up = [&](uint64_t i, const float* row) {
+      const float* w = head + i * s.kv_lora;
+      return std::inner_product(w, w + s.kv_lora, row, 0.0, std::plus<>(),
+                                [](double a, double b) { return a * b; });
+    };
+    for (uint64_t k = 0; k < n_kv; ++k) {
+      const float* row = in.rows.data() + k * s.cache_row();
+      double *key = &keys[k * s.qk_dim()], *value = &values[k * s.v_dim];
+      for (uint32_t i = 0; i < s.qk_nope; ++i) key[i] = up(i, row);
+      std::copy_n(row + s.kv_lora, s.qk_rope, key + s.qk_nope);
+      for (uint32_t i = 0; i < s.v_dim; ++i) value[i] = up(s.qk_nope + i, row);
     }
     for (uint32_t t = 0; t < c.n_tokens; ++t) {
-      const float* q = in.q.data() + (uint64_t{t} * s.n_heads + h) * s.qk_dim();
-      double* to = out.data() + (uint64_t{t} * s.n_heads + h) * s.v_dim;
-      const uint32_t n_visible = c.n_before + t + 1;
-      for (uint32_t k = 0; k < n_visible; ++k) {
-        const float* rope = in.rows.data() + uint64_t{k} * s.cache_row() + s.kv_lora;
-        p[k] = 0;
-        for (uint32_t i = 0; i < s.qk_nope; ++i) p[k] += q[i] * kv[uint64_t{k} * head_rows + i];
-        for (uint32_t i = 0; i < s.qk_rope; ++i) p[k] += double{q[s.qk_nope + i]} * rope[i];
-        p[k] *= c.kq_scale();
-      }
-      const double max = *std::max_element(p.begin(), p.begin() + n_visible);
-      double sum = 0;
-      for (uint32_t k = 0; k < n_visible; ++k) sum += p[k] = std::exp(p[k] - max);
-      for (uint32_t k = 0; k < n_visible; ++k) {
-        const double* v = kv.data() + uint64_t{k} * head_rows + s.qk_nope;
-        for (uint32_t i = 0; i < s.v_dim; ++i) to[i] += p[k] / sum * v[i];
-      }
+      const uint64_t slot = uint64_t{t} * s.n_heads + h;
+      textbook_attention(
+          {&in.q[slot * s.qk_dim()], s.qk_dim()}, c.kq_scale(), c.n_before + t + 1,
+          [&](uint64_t p) { return std::span(&keys[p * s.qk_dim()], s.qk_dim()); },
+          [&](uint64_t p) { return std::span(&values[p * s.v_dim], s.v_dim); },
+          {&out[slot * s.v_dim], s.v_dim});
     }
   }
   return out;
@@ -121,17 +119,6 @@ inline std::vector<float> attend(const AttentionCase& c, const AttentionInputs& 
   attention.attend({c.kq_scale(), 1, c.n_before, c.n_tokens, in.q.data(), out.data()}, up, {},
                    cache, workers);
   return out;
-}
-
-/// |found - expected| / |expected|
-template <class Expected>
-double relative_error(const std::vector<float>& found, const std::vector<Expected>& expected) {
-  double difference = 0, norm = 0;
-  for (size_t i = 0; i < expected.size(); ++i) {
-    difference += std::pow(double{found[i]} - expected[i], 2);
-    norm += std::pow(double{expected[i]}, 2);
-  }
-  return std::sqrt(difference / norm);
 }
 
 }  // namespace hybrid::test

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "attention/grouped_attention.h"
+#include "tests/attention/textbook_attention.h"
 #include "tests/support/random_weights.h"
 
 namespace hybrid::test {
@@ -49,7 +50,7 @@ inline std::vector<double> reference_attention(const GroupedCase& c, const Group
   const AttentionDims& d = c.dims;
   std::vector<float> key_scratch(uint64_t{c.n_kv()} * d.key_dim);
   std::vector<float> value_scratch(uint64_t{c.n_kv()} * d.value_dim);
-  std::vector<double> out(uint64_t{c.n_tokens} * d.n_heads * d.value_dim), p(c.n_kv());
+  std::vector<double> out(uint64_t{c.n_tokens} * d.n_heads * d.value_dim);
   for (uint32_t h = 0; h < d.n_heads; ++h) {
     const uint32_t g = h * d.n_kv_heads / d.n_heads;
     const uint32_t layer = GroupedInputs::kLayer;
@@ -57,21 +58,11 @@ inline std::vector<double> reference_attention(const GroupedCase& c, const Group
     const float* values = in.cache.load_values(layer, g, 0, c.n_kv(), value_scratch.data());
     for (uint32_t t = 0; t < c.n_tokens; ++t) {
       const uint64_t slot = uint64_t{t} * d.n_heads + h;
-      const uint32_t n_visible = c.n_before + t + 1;
-      double max = -INFINITY, sum = 0;
-      for (uint32_t k = 0; k < n_visible; ++k) {
-        double dot = 0;
-        for (uint64_t i = 0; i < d.key_dim; ++i) {
-          dot += double{in.q[slot * d.key_dim + i]} * keys[k * uint64_t{d.key_dim} + i];
-        }
-        max = std::max(max, p[k] = dot * c.scale);
-      }
-      for (uint32_t k = 0; k < n_visible; ++k) sum += p[k] = std::exp(p[k] - max);
-      for (uint32_t k = 0; k < n_visible; ++k) {
-        for (uint64_t i = 0; i < d.value_dim; ++i) {
-          out[slot * d.value_dim + i] += p[k] / sum * values[k * uint64_t{d.value_dim} + i];
-        }
-      }
+      textbook_attention(
+          {&in.q[slot * d.key_dim], d.key_dim}, c.scale, c.n_before + t + 1,
+          [&](uint64_t p) { return std::span(keys + p * d.key_dim, d.key_dim); },
+          [&](uint64_t p) { return std::span(values + p * d.value_dim, d.value_dim); },
+          {&out[slot * d.value_dim], d.value_dim});
     }
   }
   return out;

@@ -53,16 +53,6 @@ Evaluation evaluate(const std::string& file, const std::vector<std::string>& opt
   return {read_array<float>(logits), read_array<int32_t>(experts)};
 }
 
-double relative_error(const std::vector<float>& found, const std::vector<float>& expected) {
-  REQUIRE(found.size() == expected.size());
-  double difference = 0, norm = 0;
-  for (size_t i = 0; i < found.size(); ++i) {
-    difference += std::pow(double{found[i]} - expected[i], 2);
-    norm += std::pow(double{expected[i]}, 2);
-  }
-  return std::sqrt(difference / norm);
-}
-
 void check_exact(const GoldenModel& model, const std::string& suffix,
                  const std::vector<std::string>& options) {
   const std::string reference = "models/" + model.name + suffix;

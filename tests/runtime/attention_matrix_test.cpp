@@ -189,12 +189,6 @@ class Subject {
   std::vector<float> expected_;
 };
 
-double relative_error(const std::vector<float>& found, const std::vector<float>& expected) {
-  RelativeRms rms;
-  for (size_t i = 0; i < expected.size(); ++i) rms.add(found[i], expected[i]);
-  return rms.value();
-}
-
 double max_error(DType type) {
   return type == DType::f32 ? 1e-5 : type == DType::f16 ? 1e-3 : 5e-3;
 }

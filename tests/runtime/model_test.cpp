@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "runtime/engine.h"
+#include "tests/support/accuracy.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_model.h"
@@ -63,16 +64,6 @@ Pass pass_of(const TinyModelOptions& options, ExecutionOptions execution = {},
   const TempDir dir;
   return pass_of_file(dir.write("tiny.gguf", tiny_model(options).bytes()), execution, groups,
                       tokens);
-}
-
-double relative_error(const std::vector<float>& a, const std::vector<float>& b) {
-  REQUIRE(a.size() == b.size());
-  double difference = 0, norm = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    difference += (a[i] - b[i]) * static_cast<double>(a[i] - b[i]);
-    norm += b[i] * static_cast<double>(b[i]);
-  }
-  return std::sqrt(difference / norm);
 }
 
 }  // namespace

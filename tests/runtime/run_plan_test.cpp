@@ -9,6 +9,7 @@
 
 #include "runtime/engine.h"
 #include "runtime/plan_report.h"
+#include "tests/runtime/sequence_cases.h"
 #include "tests/support/aligned_memory.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/simd_levels.h"
@@ -21,8 +22,6 @@ using namespace hybrid::test;
 namespace {
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
-constexpr MlaMode kModes[] = {MlaMode::standard, MlaMode::absorbed_transposed, MlaMode::absorbed,
-                              MlaMode::unabsorbed_prefill};
 
 /// DeepSeek R1's dimensions.
 ModelConfig r1_config() {
@@ -61,31 +60,16 @@ RunSettings settings_of(const EngineOptions& o) {
   return {o.n_ctx, o.execution, o.pack, o.prepare_decode};
 }
 
-std::vector<TokenId> some_tokens(uint32_t n) {
-  std::vector<TokenId> tokens(n);
-  for (uint32_t i = 0; i < n; ++i) tokens[i] = static_cast<TokenId>((i * 37 + 5) % 250);
-  return tokens;
-}
-
-void append(Sequence& sequence, const std::vector<TokenId>& tokens, std::vector<float>& logits) {
-  Sequence::AppendArgs args;
-  args.tokens = tokens;
-  args.n_logit_rows = 1;
-  args.logits = logits.data();
-  REQUIRE(sequence.append(args));
-}
-
 /// Prompts of every form, and single tokens.
-void run_some(const Model& model, Sequence& sequence) {
-  std::vector<float> logits(model.config().n_vocab);
+void run_some(Sequence& sequence) {
   for (const uint32_t n : {1u, 2u, 7u, 20u, 100u, 1u}) {
-    append(sequence, some_tokens(std::min(n, sequence.n_free())), logits);
+    append(sequence, tokens_from(0, std::min(n, sequence.n_free())));
   }
 }
 
 std::vector<AttentionOptions> all_attention() {
   std::vector<AttentionOptions> all;
-  for (const MlaMode mla : kModes) {
+  for (const MlaMode mla : kMlaModes) {
     for (const bool flash : {true, false}) {
       for (const DType type : {DType::f16, DType::f32, DType::q8_0}) {
         for (const uint64_t amb : {512 * kMiB, uint64_t{100003}, uint64_t{0}}) {
@@ -95,6 +79,23 @@ std::vector<AttentionOptions> all_attention() {
     }
   }
   return all;
+}
+
+/// Calls check at every level with all options.
+template <class Check>
+void for_all_attention(const Check& check) {
+  for (const SimdLevel level : simd_levels()) {
+    LevelScope scope;
+    REQUIRE(scope.set(level));
+    for (const AttentionOptions& attention : all_attention()) {
+      CAPTURE(name_of(level));
+      CAPTURE(static_cast<int>(attention.mla));
+      CAPTURE(attention.flash);
+      CAPTURE(attention.max_scratch_bytes);
+      CAPTURE(static_cast<int>(attention.key_type));
+      check(level, attention);
+    }
+  }
 }
 
 }  // namespace
@@ -130,55 +131,37 @@ TEST_CASE("R1's scratch of attention keeps to -amb at the whole context") {
 }
 
 TEST_CASE("a sequence takes what its plan says, and no more when it runs") {
-  for (const SimdLevel level : simd_levels()) {
-    LevelScope scope;
-    REQUIRE(scope.set(level));
-    for (const AttentionOptions& attention : all_attention()) {
-      CAPTURE(name_of(level));
-      CAPTURE(static_cast<int>(attention.mla));
-      CAPTURE(attention.flash);
-      CAPTURE(attention.max_scratch_bytes);
-      const TempDir dir;
-      const Model model(dir.write("m.gguf", tiny_model({.quantised = true}).bytes()),
-                        ExpertGroups::automatic);
-      Sequence sequence(model, 200, {.n_ubatch = 60, .attention = attention});
-      const SequencePlan& plan = sequence.plan();
-      CHECK(sequence.cache().n_bytes() == plan.cache_bytes);
-      CHECK(sequence.held_bytes() == plan.buffer_bytes);
-      run_some(model, sequence);
-      CHECK(sequence.held_bytes() == plan.buffer_bytes);
-    }
-  }
+  const TinyFile file({.quantised = true});
+  for_all_attention([&](SimdLevel, const AttentionOptions& attention) {
+    const Model model(file.path, ExpertGroups::automatic);
+    Sequence sequence(model, 200, {.n_ubatch = 60, .attention = attention});
+    const SequencePlan& plan = sequence.plan();
+    CHECK(sequence.cache().n_bytes() == plan.cache_bytes);
+    CHECK(sequence.held_bytes() == plan.buffer_bytes);
+    run_some(sequence);
+    CHECK(sequence.held_bytes() == plan.buffer_bytes);
+  });
 }
 
 TEST_CASE("what threads keep is at most what the plan says, and not far from it") {
-  for (const SimdLevel level : simd_levels()) {
-    LevelScope scope;
-    REQUIRE(scope.set(level));
-    for (const AttentionOptions& attention : all_attention()) {
-      CAPTURE(name_of(level));
-      CAPTURE(static_cast<int>(attention.mla));
-      CAPTURE(attention.flash);
-      CAPTURE(attention.max_scratch_bytes);
-      CAPTURE(static_cast<int>(attention.key_type));
-      uint64_t kept = 0, planned = 0;
-      std::thread([&] {  // a new thread has no buffers yet
-        Model model(kDemo, ExpertGroups::automatic);
-        Workers workers(1);
-        if (level != SimdLevel::scalar) model.prepare_decode(workers);
-        Sequence sequence(model, 200, {.n_ubatch = 60, .attention = attention});
-        const uint64_t before = aligned_bytes();
-        run_some(model, sequence);
-        kept = aligned_bytes() - before;
-        planned = sequence.plan().thread_bytes;
-      })
-          .join();
-      CAPTURE(kept);
-      CAPTURE(planned);
-      CHECK(kept <= planned);
-      CHECK(planned < 2 * kept + 65536);
-    }
-  }
+  for_all_attention([](SimdLevel level, const AttentionOptions& attention) {
+    uint64_t kept = 0, planned = 0;
+    std::thread([&] {  // a new thread has no buffers yet
+      Model model(kDemo, ExpertGroups::automatic);
+      Workers workers(1);
+      if (level != SimdLevel::scalar) model.prepare_decode(workers);
+      Sequence sequence(model, 200, {.n_ubatch = 60, .attention = attention});
+      const uint64_t before = aligned_bytes();
+      run_some(sequence);
+      kept = aligned_bytes() - before;
+      planned = sequence.plan().thread_bytes;
+    })
+        .join();
+    CAPTURE(kept);
+    CAPTURE(planned);
+    CHECK(kept <= planned);
+    CHECK(planned < 2 * kept + 65536);
+  });
 }
 
 TEST_CASE("weights, too, take what the plan from headers alone says") {

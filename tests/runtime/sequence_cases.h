@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "runtime/sequence.h"
+#include "tests/support/accuracy.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_model.h"
 
@@ -41,16 +42,6 @@ inline std::vector<float> append(Sequence& sequence, const std::vector<TokenId>&
   args.logits = logits.data();
   REQUIRE(sequence.append(args));
   return logits;
-}
-
-inline double relative_error(const std::vector<float>& a, const std::vector<float>& b) {
-  REQUIRE(a.size() == b.size());
-  double difference = 0, norm = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    difference += (a[i] - b[i]) * static_cast<double>(a[i] - b[i]);
-    norm += b[i] * static_cast<double>(b[i]);
-  }
-  return std::sqrt(difference / norm);
 }
 
 struct TinyFile {

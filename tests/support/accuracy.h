@@ -60,6 +60,15 @@ class RelativeRms {
   double error_ = 0, norm_ = 1e-300;
 };
 
+/// The RMS of the differences over that of what is expected.
+template <class Expected>
+double relative_error(const std::vector<float>& found, const std::vector<Expected>& expected) {
+  if (found.size() != expected.size()) return INFINITY;
+  RelativeRms rms;
+  for (size_t i = 0; i < expected.size(); ++i) rms.add(found[i], expected[i]);
+  return rms.value();
+}
+
 /// Mean over the tokens of the Kullback-Leibler divergence of what the logits say from what they
 /// should say. Both [n_tokens][n_vocab].
 inline double mean_divergence(const std::vector<float>& found, const std::vector<float>& expected,
