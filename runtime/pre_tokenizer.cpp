@@ -1,14 +1,11 @@
-#define PCRE2_CODE_UNIT_WIDTH 8
-
 #include "runtime/pre_tokenizer.h"
-
-#include <pcre2.h>
 
 #include <algorithm>
 #include <cstdint>
 #include <utility>
 
 #include "base/error.h"
+#include "base/pcre2_handles.h"
 #include "base/text.h"
 #include "base/utf8.h"
 #include "runtime/pre_tokenizer_patterns.h"
@@ -16,17 +13,8 @@
 namespace hybrid {
 namespace {
 
-struct FreePcre {
-  void operator()(pcre2_code* code) const { pcre2_code_free(code); }
-  void operator()(pcre2_match_data* data) const { pcre2_match_data_free(data); }
-  void operator()(pcre2_match_context* context) const { pcre2_match_context_free(context); }
-};
-
-using MatchData = std::unique_ptr<pcre2_match_data, FreePcre>;
-using MatchContext = std::unique_ptr<pcre2_match_context, FreePcre>;
-
 struct Pattern {
-  std::unique_ptr<pcre2_code, FreePcre> code;
+  PcreCode code;
   bool has_jit = false;
 };
 
@@ -49,12 +37,6 @@ std::string to_pcre(std::string_view pattern) {
     }
   }
   return out;
-}
-
-std::string pcre_message(int code) {
-  PCRE2_UCHAR text[256];
-  pcre2_get_error_message(code, text, sizeof(text));
-  return reinterpret_cast<const char*>(text);
 }
 
 Pattern compile(std::string_view source) {
@@ -112,8 +94,8 @@ class Matcher {
   }
 
  private:
-  MatchData data_;
-  MatchContext context_;
+  PcreMatchData data_;
+  PcreMatchContext context_;
 };
 
 void split_piece(Matcher& matcher, const Pattern& pattern, std::string_view piece,
