@@ -6,8 +6,8 @@
 #include <cctype>
 #include <charconv>
 
-#include "base/text.h"
 #include "base/error.h"
+#include "base/text.h"
 
 namespace hybrid {
 namespace {
