@@ -1,0 +1,66 @@
+#pragma once
+// A model and a machine as placement sees them: bytes and rates, no names of files.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "placement/device_name.h"
+#include "placement/rules.h"
+
+namespace hybrid {
+
+/// What is placed as a whole where no rule says otherwise.
+enum class UnitKind {
+  embedding,  // stays on the CPU: a row of it is read
+  attention,  // of a layer, with its cache, its norms and its router
+  dense,
+  shared,
+  routed,  // gate, up and down of a layer's routed experts
+  output,
+};
+
+struct PlacementUnit {
+  UnitKind kind = UnitKind::attention;
+  uint32_t layer = 0;  // embedding: 0; output: n_layers
+};
+
+/// A tensor, or some experts of it.
+struct PlacementPiece {
+  uint32_t tensor = 0;  // of the inventory
+  std::optional<ExpertRange> experts = {};
+  uint32_t unit = 0;
+  uint64_t cpu_bytes = 0;          // in the layout that the CPU's kernels read
+  uint64_t accelerator_bytes = 0;  // in the file's blocks
+  uint64_t token_bytes = 0;        // that a decoded token reads
+  uint64_t cache_bytes = 0;        // of the context, where the layer's cache lies with this piece
+  uint64_t cache_token_bytes = 0;  // of it, that a decoded token reads
+};
+
+struct PlacementModel {
+  uint32_t n_layers = 0;
+  std::vector<PlacementUnit> units;
+  std::vector<PlacementPiece> pieces;
+  uint64_t hidden_bytes = 0;  // of a token: what goes from device to device
+};
+
+struct PlacementDevice {
+  DeviceName name = {};
+  uint64_t budget_bytes = 0;
+  uint64_t fixed_bytes = 0;  // taken beside weights and cache; by an accelerator once it is used
+  double read_rate = 0;      // bytes per second of weights and cache, in decode
+  double link_rate = 0;      // bytes per second to and from an accelerator
+  double hop_seconds = 0;    // of a transfer to or from it, whatever its size
+};
+
+/// Device 0 is the CPU, accelerators follow in the order in which layers fill them.
+struct Placement {
+  std::vector<uint32_t> home;       // [n_layers + 1]: where a layer's hidden state is; the output's
+  std::vector<uint32_t> device_of;  // [pieces]
+};
+
+/// What rules decided; the pieces without stay free.
+using FixedPieces = std::vector<std::optional<uint32_t>>;  // [pieces]: index of a device
+
+}  // namespace hybrid
