@@ -1,0 +1,182 @@
+#include "runtime/placement_input.h"
+
+#include <algorithm>
+#include <map>
+#include <unordered_map>
+
+#include "base/error.h"
+#include "runtime/packed_weights.h"
+
+namespace hybrid {
+namespace {
+
+UnitKind kind_of(TensorRole role, bool is_dense_norm) {
+  switch (role) {
+    case TensorRole::embedding:
+      return UnitKind::embedding;
+    case TensorRole::output:
+      return UnitKind::output;
+    case TensorRole::dense:
+      return UnitKind::dense;
+    case TensorRole::shared:
+      return UnitKind::shared;
+    case TensorRole::routed_gate:
+    case TensorRole::routed_up:
+    case TensorRole::routed_down:
+      return UnitKind::routed;
+    default:  // norms and the router are small, and computed where attention is
+      return is_dense_norm ? UnitKind::output : UnitKind::attention;
+  }
+}
+
+/// Experts of a tensor that one rule decides about, or none.
+struct Part {
+  ExpertRange experts;
+  std::optional<uint32_t> rule;
+};
+
+class Builder {
+ public:
+  Builder(const ModelHeaders& headers, const RunPlan& plan, std::span<const PlacementRule> rules,
+          uint32_t n_past)
+      : headers_(headers), plan_(plan), rules_(rules), matcher_(rules), n_past_(n_past) {
+    out_.n_matched.resize(rules.size());
+    out_.n_decided.resize(rules.size());
+    if (plan.settings.pack) {
+      for (const Weight* w : packable_weights(headers.weights)) packed_[w->source] = w;
+    }
+  }
+
+  PlacementInput build() {
+    const ModelConfig& config = headers_.config;
+    out_.inventory = make_inventory(headers_.file, config.moe.n_used);
+    out_.model.n_layers = config.n_layers;
+    out_.model.hidden_bytes = config.n_embd * sizeof(float);
+    for (uint32_t i = 0; i < out_.inventory.size(); ++i) {
+      if (plan_.tensors[i].layout != TensorLayout::unused) add_tensor(i);
+    }
+    return std::move(out_);
+  }
+
+ private:
+  void add_tensor(uint32_t index) {
+    const InventoryTensor& t = out_.inventory[index];
+    const std::string& name = t.tensor->info.name;
+    const std::vector<uint32_t> matches = matcher_.matches(name);
+    for (const uint32_t rule : matches) ++out_.n_matched[rule];
+    std::vector<bool> decided(rules_.size());
+    const std::vector<Part> parts = parts_of(t, matches);
+    for (const Part& part : parts) {
+      if (part.rule) decided[*part.rule] = true;
+      add_piece(index, part, parts.size() > 1);
+    }
+    for (size_t i = 0; i < decided.size(); ++i) out_.n_decided[i] += decided[i] ? 1 : 0;
+  }
+
+  /// Which rule each expert of the tensor falls to; tensors without experts count as one.
+  std::vector<Part> parts_of(const InventoryTensor& t, const std::vector<uint32_t>& matches) const {
+    const uint32_t n = std::max(t.n_experts, 1u);
+    std::vector<std::optional<uint32_t>> rule_of(n);
+    for (const uint32_t r : matches) {
+      const ExpertRange range = range_of(rules_[r], t, n);
+      for (uint32_t e = range.first; e <= range.last; ++e) {
+        if (!rule_of[e]) rule_of[e] = r;
+      }
+    }
+    std::vector<Part> parts;
+    for (uint32_t e = 0; e < n; ++e) {
+      if (e > 0 && rule_of[e] == rule_of[e - 1]) {
+        parts.back().experts.last = e;
+      } else {
+        parts.push_back({{e, e}, rule_of[e]});
+      }
+    }
+    return parts;
+  }
+
+  ExpertRange range_of(const PlacementRule& rule, const InventoryTensor& t, uint32_t n) const {
+    if (!rule.experts || t.n_experts == 0) return {0, n - 1};
+    if (rule.experts->last >= n) {
+      fail("{}: experts {} of {}: it has {}", rule.origin, rule.experts->text(),
+           printable(t.tensor->info.name), n);
+    }
+    return *rule.experts;
+  }
+
+  void add_piece(uint32_t index, const Part& part, bool is_part) {
+    const InventoryTensor& t = out_.inventory[index];
+    const uint64_t n_all = std::max(t.n_experts, 1u);
+    const uint64_t n = part.experts.last - part.experts.first + 1;
+    PlacementPiece piece;
+    piece.tensor = index;
+    if (is_part) piece.experts = part.experts;
+    piece.unit = unit_of(t);
+    piece.cpu_bytes = cpu_bytes(index) / n_all * n;
+    piece.accelerator_bytes = t.tensor->info.n_bytes / n_all * n;
+    piece.token_bytes = t.bytes_per_token * n / n_all;
+    if (holds_cache(t)) {
+      const uint64_t n_layers = headers_.config.n_layers;
+      piece.cache_bytes = plan_.sequence.cache_bytes / n_layers;
+      piece.cache_token_bytes =
+          piece.cache_bytes * (uint64_t{n_past_} + 1) / plan_.sequence.n_ctx;
+    }
+    out_.model.pieces.push_back(piece);
+    out_.rule_of.push_back(part.rule);
+  }
+
+  /// The tensor that a layer's cache goes with: the latent's down-projection, one in each layer.
+  static bool holds_cache(const InventoryTensor& t) {
+    return t.role == TensorRole::attention &&
+           t.tensor->info.name.find(".attn_kv_a_mqa.") != std::string::npos;
+  }
+
+  uint64_t cpu_bytes(uint32_t index) const {
+    const PlannedTensor& planned = plan_.tensors[index];
+    const auto packed = packed_.find(planned.tensor);
+    uint64_t n = decode_bytes(index);
+    if (packed != packed_.end()) {
+      n += packed_bytes(*packed->second) + packed_panels(*packed->second);
+    } else if (planned.layout == TensorLayout::floats) {
+      n += planned.tensor->info.ne[0] * sizeof(float);
+    }
+    return n;
+  }
+
+  /// Of the weights for single tokens that are made from the layer's up-projection.
+  uint64_t decode_bytes(uint32_t index) const {
+    const InventoryTensor& t = out_.inventory[index];
+    if (!plan_.settings.prepare_decode || !holds_cache(t)) return 0;
+    const MlaShape& mla = headers_.config.mla;
+    const MlaUpProjection& up = headers_.weights.layers[static_cast<size_t>(t.layer)].kv_up;
+    return mla_decode_bytes(mla, up) + mla_decode_panels(mla, up);
+  }
+
+  uint32_t unit_of(const InventoryTensor& t) {
+    const bool is_of_layer = t.layer >= 0;
+    const UnitKind kind = kind_of(t.role, !is_of_layer);
+    const uint32_t layer = is_of_layer                 ? static_cast<uint32_t>(t.layer)
+                           : kind == UnitKind::output ? headers_.config.n_layers
+                                                      : 0;
+    const auto [at, is_new] = units_.emplace(std::pair(kind, layer), out_.model.units.size());
+    if (is_new) out_.model.units.push_back({kind, layer});
+    return at->second;
+  }
+
+  const ModelHeaders& headers_;
+  const RunPlan& plan_;
+  std::span<const PlacementRule> rules_;
+  RuleMatcher matcher_;
+  uint32_t n_past_;
+  std::unordered_map<const GgufTensor*, const Weight*> packed_;
+  std::map<std::pair<UnitKind, uint32_t>, uint32_t> units_;
+  PlacementInput out_;
+};
+
+}  // namespace
+
+PlacementInput make_placement_input(const ModelHeaders& headers, const RunPlan& plan,
+                                    std::span<const PlacementRule> rules, uint32_t n_past) {
+  return Builder(headers, plan, rules, n_past).build();
+}
+
+}  // namespace hybrid

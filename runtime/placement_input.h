@@ -1,0 +1,27 @@
+#pragma once
+// What placement needs to know of a model: its tensors as pieces, in the layouts that a run would
+// give them, and what rules say of each.
+
+#include <string>
+#include <vector>
+
+#include "placement/inventory.h"
+#include "placement/placement_model.h"
+#include "runtime/run_plan.h"
+
+namespace hybrid {
+
+struct PlacementInput {
+  std::vector<InventoryTensor> inventory;  // in the order of the file
+  PlacementModel model;
+  std::vector<std::optional<uint32_t>> rule_of;  // [pieces]: index of the rule that decided
+  std::vector<uint32_t> n_matched;               // [rules]: tensors whose names a rule matches
+  std::vector<uint32_t> n_decided;               // [rules]: of them, those it decided about
+};
+
+/// n_past: cached tokens that the decoded token of token_bytes reads. Tensors that the model has no
+/// use for are no pieces. Throws Error for a range of experts that a layer does not have.
+PlacementInput make_placement_input(const ModelHeaders& headers, const RunPlan& plan,
+                                    std::span<const PlacementRule> rules, uint32_t n_past);
+
+}  // namespace hybrid
