@@ -117,8 +117,7 @@ class Builder {
     if (holds_cache(t)) {
       const uint64_t n_layers = headers_.config.n_layers;
       piece.cache_bytes = plan_.sequence.cache_bytes / n_layers;
-      piece.cache_token_bytes =
-          piece.cache_bytes * (uint64_t{n_past_} + 1) / plan_.sequence.n_ctx;
+      piece.cache_token_bytes = piece.cache_bytes * (uint64_t{n_past_} + 1) / plan_.sequence.n_ctx;
     }
     out_.model.pieces.push_back(piece);
     out_.rule_of.push_back(part.rule);
@@ -154,7 +153,7 @@ class Builder {
   uint32_t unit_of(const InventoryTensor& t) {
     const bool is_of_layer = t.layer >= 0;
     const UnitKind kind = kind_of(t.role, !is_of_layer);
-    const uint32_t layer = is_of_layer                 ? static_cast<uint32_t>(t.layer)
+    const uint32_t layer = is_of_layer                ? static_cast<uint32_t>(t.layer)
                            : kind == UnitKind::output ? headers_.config.n_layers
                                                       : 0;
     const auto [at, is_new] = units_.emplace(std::pair(kind, layer), out_.model.units.size());

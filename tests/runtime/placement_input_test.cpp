@@ -36,7 +36,7 @@ struct TinyInput {
   }
 };
 
-uint64_t sum(const PlacementInput& input, uint64_t PlacementPiece::* bytes) {
+uint64_t sum(const PlacementInput& input, uint64_t PlacementPiece::*bytes) {
   uint64_t n = 0;
   for (const PlacementPiece& piece : input.model.pieces) n += piece.*bytes;
   return n;

@@ -1,0 +1,192 @@
+#include "runtime/placement_plan.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/units.h"
+#include "placement/lint.h"
+
+namespace hybrid {
+namespace {
+
+constexpr uint32_t kContextStep = 256;
+
+FixedBytes fixed_bytes(const RunPlan& run, DeviceName device) {
+  if (!device.is_accelerator()) return {.activations = run.activation_bytes()};
+  return {.activations = run.sequence.buffer_bytes + run.output_bytes,
+          .context = kGpuContextBytes + kGpuWorkspaceBytes + kGpuMarginBytes};
+}
+
+std::string device_list(const PlanMachine& machine) {
+  std::string list;
+  for (const PlanDevice& d : machine.devices) {
+    list += (list.empty() ? "" : ", ") + text_of(d.name);
+  }
+  return list;
+}
+
+uint32_t index_of(const PlacementRule& rule, const PlanMachine& machine) {
+  for (uint32_t d = 0; d < machine.devices.size(); ++d) {
+    if (machine.devices[d].name == rule.device) return d;
+  }
+  fail("{}: {}={}: {} has no {}, its devices are: {}{}", rule.origin, printable(rule.pattern),
+       text_of(rule.device), machine.is_described() ? printable(machine.name) : "this machine",
+       text_of(rule.device), device_list(machine),
+       machine.is_described() ? "" : "; --machine FILE plans for another machine");
+}
+
+/// What a device has to hold with other settings, and what a person would type for them.
+struct Remedy {
+  std::string words;
+  RunSettings settings;
+};
+
+std::vector<Remedy> remedies(const RunSettings& s) {
+  std::vector<Remedy> all;
+  const auto add = [&](std::string words, auto&& change) {
+    Remedy r{std::move(words), s};
+    change(r.settings);
+    all.push_back(std::move(r));
+  };
+  constexpr uint64_t kScratch = uint64_t{512} << 20;
+  const AttentionOptions& a = s.execution.attention;
+  if (!a.flash) add("-fa 1", [](RunSettings& r) { r.execution.attention.flash = true; });
+  if (a.max_scratch_bytes == 0 || a.max_scratch_bytes > kScratch) {
+    add("-amb 512", [](RunSettings& r) { r.execution.attention.max_scratch_bytes = kScratch; });
+  }
+  if (a.key_type != DType::q8_0) {
+    add("-ctk q8_0", [](RunSettings& r) {
+      r.execution.attention.key_type = r.execution.attention.value_type = DType::q8_0;
+    });
+  }
+  for (const uint32_t n : {256u, 64u}) {
+    if (s.execution.n_ubatch <= n) continue;
+    add(fmt::format("-ub {}", n), [n](RunSettings& r) { r.execution.n_ubatch = n; });
+  }
+  if (s.n_ctx >= 2 * kContextStep) {
+    add(fmt::format("-c {}", s.n_ctx / 2), [](RunSettings& r) { r.n_ctx /= 2; });
+  }
+  if (s.pack) add("-rtr 0", [](RunSettings& r) { r.pack = false; });
+  return all;
+}
+
+uint64_t excess(const PlacementPlan& plan) {
+  uint64_t n = 0;
+  for (const uint32_t d : plan.fit.over_budget) {
+    n += plan.fit.used_bytes[d] - plan.devices[d].budget_bytes;
+  }
+  return n;
+}
+
+/// The remedies that help most, each alone.
+std::string advice(const ModelHeaders& headers, const PlacementPlan& plan) {
+  struct Saving {
+    uint64_t n_bytes;
+    std::string words;
+  };
+  std::vector<Saving> savings;
+  const uint64_t before = excess(plan);
+  for (const Remedy& r : remedies(plan.run.settings)) {
+    const PlacementPlan other = plan_placement(headers, r.settings, plan.rules, plan.machine);
+    if (other.fits()) {
+      savings.push_back({UINT64_MAX, r.words + " would fit"});
+    } else if (const uint64_t after = excess(other); after + before / 20 < before) {
+      savings.push_back(
+          {before - after, fmt::format("{} would save {}", r.words, format_bytes(before - after))});
+    }
+  }
+  std::stable_sort(savings.begin(), savings.end(),
+                   [](const Saving& a, const Saving& b) { return a.n_bytes > b.n_bytes; });
+  std::string text;
+  for (size_t i = 0; i < std::min<size_t>(savings.size(), 3); ++i) {
+    text += (i == 0 ? "; " : ", ") + savings[i].words;
+  }
+  return text.empty() ? "; take a smaller model, or a machine with more memory" : text;
+}
+
+std::string terms_text(const PlacementPlan& plan, uint32_t d) {
+  struct Term {
+    uint64_t n_bytes;
+    const char* name;
+  };
+  std::vector<Term> terms{{plan.loads[d].weight_bytes, "weights"},
+                          {plan.loads[d].cache_bytes, "KV cache"},
+                          {plan.fixed[d].activations, "micro-batch and attention's scratch"},
+                          {plan.fixed[d].context, "the GPU's context and margin"}};
+  std::stable_sort(terms.begin(), terms.end(),
+                   [](const Term& a, const Term& b) { return a.n_bytes > b.n_bytes; });
+  std::string text;
+  for (const Term& term : terms) {
+    if (term.n_bytes == 0) continue;
+    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", term.name, format_bytes(term.n_bytes));
+  }
+  return text;
+}
+
+}  // namespace
+
+bool PlacementPlan::uses_accelerator() const {
+  return std::any_of(fit.placement.device_of.begin(), fit.placement.device_of.end(),
+                     [&](uint32_t d) { return devices[d].name.is_accelerator(); });
+}
+
+PlacementPlan plan_placement(const ModelHeaders& headers, const RunSettings& settings,
+                             const std::vector<PlacementRule>& rules, const PlanMachine& machine) {
+  PlacementPlan plan{.run = plan_run(headers.file, headers.config, headers.weights, settings),
+                     .machine = machine,
+                     .rules = rules};
+  plan.refusal = plan.run.sequence.attention.refusal();
+  plan.input = make_placement_input(headers, plan.run, rules, 0);
+  for (const PlanDevice& d : machine.devices) {
+    plan.fixed.push_back(fixed_bytes(plan.run, d.name));
+    plan.devices.push_back({.name = d.name,
+                            .budget_bytes = d.budget_bytes,
+                            .fixed_bytes = plan.fixed.back().n_bytes(),
+                            .read_rate = d.read_rate,
+                            .link_rate = d.link_rate,
+                            .hop_seconds = d.hop_seconds});
+  }
+  std::vector<uint32_t> device_of_rule;
+  for (const PlacementRule& rule : rules) device_of_rule.push_back(index_of(rule, machine));
+  FixedPieces fixed;
+  for (const auto& rule : plan.input.rule_of) {
+    fixed.push_back(rule ? std::optional(device_of_rule[*rule]) : std::nullopt);
+  }
+  plan.fit = fit_placement(plan.input.model, plan.devices, fixed);
+  plan.loads = device_loads(plan.input.model, plan.devices, plan.fit.placement);
+  for (uint32_t d = 0; d < plan.fixed.size(); ++d) {
+    if (plan.loads[d].fixed_bytes == 0) plan.fixed[d] = {};  // not used
+  }
+  plan.findings = lint_placement({plan.input.inventory, plan.input.model, plan.devices, plan.rules,
+                                  plan.input.n_matched, plan.input.n_decided, plan.fit.placement});
+  return plan;
+}
+
+uint32_t largest_context(const ModelHeaders& headers, const RunSettings& settings,
+                         const std::vector<PlacementRule>& rules, const PlanMachine& machine) {
+  const auto fits = [&](uint32_t n_steps) {
+    RunSettings s = settings;
+    s.n_ctx = n_steps * kContextStep;
+    return plan_placement(headers, s, rules, machine).fits();
+  };
+  uint32_t fitting = 0, beyond = headers.config.n_ctx_train / kContextStep + 1;
+  while (beyond - fitting > 1) {
+    const uint32_t middle = (fitting + beyond) / 2;
+    (fits(middle) ? fitting : beyond) = middle;
+  }
+  return fitting * kContextStep;
+}
+
+std::string why_not(const ModelHeaders& headers, const PlacementPlan& plan) {
+  if (plan.fits()) return {};
+  if (!plan.refusal.empty()) return plan.refusal;
+  std::string text;
+  for (const uint32_t d : plan.fit.over_budget) {
+    text += fmt::format("{}{} would hold {} of {}: {}", text.empty() ? "" : "; ",
+                        text_of(plan.devices[d].name), format_bytes(plan.fit.used_bytes[d]),
+                        format_bytes(plan.devices[d].budget_bytes), terms_text(plan, d));
+  }
+  return text + advice(headers, plan);
+}
+
+}  // namespace hybrid

@@ -1,0 +1,51 @@
+#pragma once
+// Where everything goes on the devices of a machine: rules first, the rest filled in, with the
+// bytes that each device holds and the time that a token takes.
+
+#include <string>
+#include <vector>
+
+#include "placement/auto_fit.h"
+#include "runtime/placement_input.h"
+#include "runtime/plan_machine.h"
+
+namespace hybrid {
+
+/// What each device takes beside weights and cache, once it is used.
+struct FixedBytes {
+  uint64_t activations = 0;  // buffers and threads, with attention's scratch
+  uint64_t context = 0;      // of the GPU's driver and libraries, and a margin
+
+  uint64_t n_bytes() const { return activations + context; }
+};
+
+struct PlacementPlan {
+  RunPlan run;
+  PlanMachine machine;
+  std::vector<PlacementRule> rules;
+  PlacementInput input = {};
+  std::vector<PlacementDevice> devices = {};  // of the machine, as the fit took them
+  std::vector<FixedBytes> fixed = {};         // [devices]
+  FitResult fit = {};
+  std::vector<DeviceLoad> loads = {};      // [devices]
+  std::vector<std::string> findings = {};  // lint_placement()
+  std::string refusal = {};                // why attention cannot run with these options; or ""
+
+  bool fits() const { return refusal.empty() && fit.fits(); }
+  bool uses_accelerator() const;
+};
+
+/// Throws Error for a rule whose device the machine does not have.
+PlacementPlan plan_placement(const ModelHeaders& headers, const RunSettings& settings,
+                             const std::vector<PlacementRule>& rules, const PlanMachine& machine);
+
+/// The largest context, a multiple of 256 and at most what the model was trained for, with which
+/// the same settings and rules fit; 0 where none does.
+uint32_t largest_context(const ModelHeaders& headers, const RunSettings& settings,
+                         const std::vector<PlacementRule>& rules, const PlanMachine& machine);
+
+/// Why it does not fit, with what would help: "CUDA0: 26.1 GiB for 23.5 GiB: ...". "" where it
+/// does.
+std::string why_not(const ModelHeaders& headers, const PlacementPlan& plan);
+
+}  // namespace hybrid

@@ -1,0 +1,44 @@
+#pragma once
+// The devices that a plan may use: those of this machine, or of one that a file describes.
+
+#include <string>
+#include <vector>
+
+#include "placement/placement_model.h"
+
+namespace hybrid {
+
+struct PlanDevice {
+  DeviceName name;
+  std::string label = {};       // "RTX 4090"
+  uint64_t capacity_bytes = 0;  // its memory; of this machine's CPU what is available now
+  uint64_t total_bytes = 0;     // the same without what others hold
+  uint64_t budget_bytes = 0;    // what the plan may take of it
+  double read_rate = 0;         // bytes per second; see PlacementDevice
+  double link_rate = 0;
+  double hop_seconds = 0;
+};
+
+struct PlanMachine {
+  std::string name = {};            // "" for this one
+  std::vector<PlanDevice> devices;  // the CPU first
+  std::string basis = {};           // where rates come from, for a person
+
+  bool is_described() const { return !name.empty(); }
+};
+
+// What running takes of a GPU beside weights, cache and the buffers of a micro-batch.
+inline constexpr uint64_t kGpuContextBytes = uint64_t{512} << 20;   // CUDA's context and its code
+inline constexpr uint64_t kGpuWorkspaceBytes = uint64_t{32} << 20;  // cuBLAS
+inline constexpr uint64_t kGpuMarginBytes = uint64_t{256} << 20;    // a display, fragments
+
+// Where a machine's rates are not known: those of common parts of its class.
+inline constexpr double kDefaultCpuReadRate = 40e9;   // two channels of DDR4 or a part of more
+inline constexpr double kDefaultGpuReadRate = 500e9;  // GDDR6
+inline constexpr double kDefaultLinkRate = 12e9;      // PCIe 3 x16 or 4 x8
+inline constexpr double kHopSeconds = 15e-6;          // a transfer's launch and wait
+
+/// This machine: its CPU alone, with the memory that is available.
+PlanMachine this_machine();
+
+}  // namespace hybrid
