@@ -111,7 +111,8 @@ class Builder {
     piece.tensor = index;
     if (is_part) piece.experts = part.experts;
     piece.unit = unit_of(t);
-    piece.cpu_bytes = cpu_bytes(index) / n_all * n;
+    out_.cpu_weights.push_back(cpu_weights(index, n, n_all));
+    piece.cpu_bytes = out_.cpu_weights.back().taken();
     piece.accelerator_bytes = t.tensor->info.n_bytes / n_all * n;
     piece.token_bytes = t.bytes_per_token * n / n_all;
     if (holds_cache(t)) {
@@ -129,16 +130,20 @@ class Builder {
            t.tensor->info.name.find(".attn_kv_a_mqa.") != std::string::npos;
   }
 
-  uint64_t cpu_bytes(uint32_t index) const {
+  /// Of n of the tensor's n_all experts.
+  WeightBytes cpu_weights(uint32_t index, uint64_t n, uint64_t n_all) const {
     const PlannedTensor& planned = plan_.tensors[index];
     const auto packed = packed_.find(planned.tensor);
-    uint64_t n = decode_bytes(index);
+    WeightBytes bytes{.decode = decode_bytes(index)};
     if (packed != packed_.end()) {
-      n += packed_bytes(*packed->second) + packed_panels(*packed->second);
+      const Weight& w = *packed->second;
+      bytes.panels = (packed_bytes(w) + packed_panels(w)) / n_all * n;
     } else if (planned.layout == TensorLayout::floats) {
-      n += planned.tensor->info.ne[0] * sizeof(float);
+      bytes.floats = planned.tensor->info.ne[0] * sizeof(float);
+    } else {
+      bytes.mapped = planned.tensor->info.n_bytes / n_all * n;
     }
-    return n;
+    return bytes;
   }
 
   /// Of the weights for single tokens that are made from the layer's up-projection.

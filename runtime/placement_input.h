@@ -14,6 +14,7 @@ namespace hybrid {
 struct PlacementInput {
   std::vector<InventoryTensor> inventory;  // in the order of the file
   PlacementModel model;
+  std::vector<WeightBytes> cpu_weights;          // [pieces]: what each is on the CPU
   std::vector<std::optional<uint32_t>> rule_of;  // [pieces]: index of the rule that decided
   std::vector<uint32_t> n_matched;               // [rules]: tensors whose names a rule matches
   std::vector<uint32_t> n_decided;               // [rules]: of them, those it decided about

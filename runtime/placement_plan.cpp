@@ -9,8 +9,6 @@
 namespace hybrid {
 namespace {
 
-constexpr uint32_t kContextStep = 256;
-
 FixedBytes fixed_bytes(const RunPlan& run, DeviceName device) {
   if (!device.is_accelerator()) return {.activations = run.activation_bytes()};
   return {.activations = run.sequence.buffer_bytes + run.output_bytes,
@@ -180,6 +178,9 @@ uint32_t largest_context(const ModelHeaders& headers, const RunSettings& setting
 std::string why_not(const ModelHeaders& headers, const PlacementPlan& plan) {
   if (plan.fits()) return {};
   if (!plan.refusal.empty()) return plan.refusal;
+  if (!plan.machine.is_described() && plan.devices.size() == 1) {
+    return plan.run.why_not(plan.devices.front().budget_bytes);  // in the words of `run`
+  }
   std::string text;
   for (const uint32_t d : plan.fit.over_budget) {
     text += fmt::format("{}{} would hold {} of {}: {}", text.empty() ? "" : "; ",

@@ -39,8 +39,10 @@ struct PlacementPlan {
 PlacementPlan plan_placement(const ModelHeaders& headers, const RunSettings& settings,
                              const std::vector<PlacementRule>& rules, const PlanMachine& machine);
 
-/// The largest context, a multiple of 256 and at most what the model was trained for, with which
-/// the same settings and rules fit; 0 where none does.
+inline constexpr uint32_t kContextStep = 256;
+
+/// The largest context, a multiple of kContextStep and at most what the model was trained for, with
+/// which the same settings and rules fit; 0 where none does.
 uint32_t largest_context(const ModelHeaders& headers, const RunSettings& settings,
                          const std::vector<PlacementRule>& rules, const PlanMachine& machine);
 

@@ -1,5 +1,7 @@
 #include "runtime/plan_machine.h"
 
+#include <fmt/format.h>
+
 #include "numa/memory_info.h"
 
 namespace hybrid {
@@ -12,6 +14,10 @@ PlanMachine this_machine() {
                              .total_bytes = total_memory_bytes(),
                              .budget_bytes = available,
                              .read_rate = kDefaultCpuReadRate});
+  machine.basis = fmt::format(
+      "The basis: {:.0f} GB/s, a default of its class: no rates are stored for this machine, and "
+      "`plan` measures none; `bench` measures",
+      kDefaultCpuReadRate * 1e-9);
   return machine;
 }
 

@@ -5,33 +5,30 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "runtime/run_plan.h"
+#include "runtime/placement_plan.h"
 
 namespace hybrid {
 
-/// The memory that a plan is held against.
-struct MachineMemory {
-  uint64_t total_bytes = 0;
-  uint64_t available_bytes = 0;  // what this process can still take: `run` checks against it
-};
-
 /// What a person should know before running, a sentence each.
-std::vector<std::string> plan_warnings(const ModelHeaders& model, const RunPlan& plan,
-                                       const MachineMemory& memory);
+std::vector<std::string> plan_warnings(const ModelHeaders& model, const PlacementPlan& plan);
 
-/// Lines, each ended: the model, the memory, attention, the tensors by kind, whether it fits.
-std::string plan_text(const ModelHeaders& model, const RunPlan& plan, const MachineMemory& memory);
+/// Lines, each ended: the model, the memory of each device, layers and rules, attention, the
+/// tensors by kind, whether it fits. largest_context: see placement_plan.h.
+std::string plan_text(const ModelHeaders& model, const PlacementPlan& plan,
+                      uint32_t largest_context);
 
 /// Numbers in base units: bytes, tokens. What is not known is null, with the reason beside it.
 ///   model        {name, architecture, path, n_layers, n_params, file_bytes, n_ctx_train, notes}
-///   context, n_batch, n_ubatch, n_threads, n_threads_batch, isa
-///   devices      [{name, kind, simulated, capacity_bytes: what can be taken now, total_bytes,
-///                weights_bytes, kv_bytes, activation_bytes, staging_bytes, free_bytes,
-///                weights: {panels_bytes, decode_bytes, floats_bytes, mapped_bytes},
-///                activations: {buffer_bytes, thread_bytes: of each at most, n_threads,
-///                output_bytes}}]
-///                free_bytes: of capacity_bytes, 0 where the rest needs more; mapped pages are in
-///                weights_bytes, but need not fit
+///   machine      the name of a described machine, else null
+///   context, largest_context: that fits, 0 for none; n_batch, n_ubatch, n_threads,
+///   n_threads_batch, isa devices      [{name, kind, simulated, label, capacity_bytes: what can be
+///   taken now, total_bytes,
+///                budget_bytes: what the plan may take, weights_bytes, kv_bytes, activation_bytes,
+///                context_bytes: of a GPU's driver and libraries, with a margin, staging_bytes,
+///                free_bytes, and of the CPU weights: {panels_bytes, decode_bytes, floats_bytes,
+///                mapped_bytes}, activations: {buffer_bytes, thread_bytes: of each at most,
+///                n_threads, output_bytes}}] free_bytes: of capacity_bytes, 0 where the rest needs
+///                more; mapped pages are in weights_bytes, but need not fit
 ///   attention    {mla, fa, amb_bytes: 0 for no limit, ctk, ctv, cache_row_bytes: of a position and
 ///                head, n_cache_heads, cache_bytes, transposed_bytes: of them, scratch_bytes,
 ///                scores_bytes, scores_{heads,tokens}_per_step and scores_steps of a whole
@@ -39,11 +36,15 @@ std::string plan_text(const ModelHeaders& model, const RunPlan& plan, const Mach
 ///                unabsorbed_heads_per_step, unabsorbed_block_positions, thread_bytes,
 ///                crossover: [{n_past, n_tokens: fewest that are un-absorbed there, or null}]}
 ///   fits, why_not: "" where it fits; warnings
-///   predicted    {pp_tps, tg_tps, basis}
-///   rules        []
-///   tensors      [{name, type, shape, bytes, device, node, layout: panels | mapped | floats |
-///                unused, rule}]
-nlohmann::ordered_json plan_json(const ModelHeaders& model, const RunPlan& plan,
-                                 const MachineMemory& memory);
+///   predicted    {pp_tps, tg_tps: behind an empty context, basis}
+///   rules        [{pattern, device, experts: "0-31" or null, origin, matched: tensors, decided: of
+///                them}]
+///   tensors      [{name, type, shape, bytes, role, device, node, layout: panels | mapped | floats
+///   |
+///                blocks (of the file, on a GPU) | unused, rule: "PATTERN=DEVICE" or null}], and,
+///                where experts of a tensor lie apart, parts: [{experts, device, node, layout,
+///                rule}]
+nlohmann::ordered_json plan_json(const ModelHeaders& model, const PlacementPlan& plan,
+                                 uint32_t largest_context);
 
 }  // namespace hybrid

@@ -1,4 +1,3 @@
-#include "numa/memory_info.h"
 #include "runtime/commands/command.h"
 #include "runtime/plan_report.h"
 
@@ -7,12 +6,14 @@ namespace hybrid::commands {
 void plan(const Options& options) {
   const RunSettings settings = run_settings(options);
   const ModelHeaders model(model_path(options), expert_groups(options));
-  const RunPlan plan = plan_run(model.file, model.config, model.weights, settings);
-  const MachineMemory memory{total_memory_bytes(), available_memory_bytes()};
+  const PlanMachine machine = this_machine();
+  const std::vector<PlacementRule> rules;
+  const PlacementPlan plan = plan_placement(model, settings, rules, machine);
+  const uint32_t largest = largest_context(model, settings, rules, machine);
   if (options.get_toggle("json")) {
-    print(plan_json(model, plan, memory).dump(2) + "\n");
+    print(plan_json(model, plan, largest).dump(2) + "\n");
   } else {
-    print(plan_text(model, plan, memory));
+    print(plan_text(model, plan, largest));
   }
 }
 

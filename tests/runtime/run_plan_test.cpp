@@ -8,7 +8,6 @@
 #include <thread>
 
 #include "runtime/engine.h"
-#include "runtime/plan_report.h"
 #include "tests/runtime/sequence_cases.h"
 #include "tests/support/aligned_memory.h"
 #include "tests/support/expect_error.h"
@@ -241,11 +240,6 @@ TEST_CASE("a plan reads no tensor data: the file may end behind its headers") {
   const RunPlan plan = plan_run(headers.file, headers.config, headers.weights, {});
   CHECK(plan.needed_bytes() ==
         plan_run(model.file, model.config, model.weights, {}).needed_bytes());
-  const MachineMemory memory{1 << 30, 1 << 30};
-  const auto warnings = plan_warnings(headers, plan, memory);
-  REQUIRE(warnings.size() == 1);
-  CHECK(warnings[0].find("the file ends before the data of") != std::string::npos);
-  CHECK(plan_warnings(model, plan, memory).empty());
 }
 
 TEST_CASE("what does not fit says why") {
@@ -262,37 +256,4 @@ TEST_CASE("what does not fit says why") {
   const RunPlan narrow =
       plan_with({.execution = {.attention = {.flash = false, .max_scratch_bytes = 60}}});
   CHECK(narrow.why_not(1 << 30).find("-amb: the limit of 60 B has no room") != std::string::npos);
-}
-
-TEST_CASE("the report as JSON") {
-  const TempDir dir;
-  const ModelHeaders model(dir.write("m.gguf", tiny_model({.quantised = true}).bytes()),
-                           ExpertGroups::automatic);
-  const RunPlan plan = plan_run(model.file, model.config, model.weights, {.n_ctx = 100});
-  const MachineMemory memory{64 * kMiB, 32 * kMiB};
-  const auto json = plan_json(model, plan, memory);
-  const auto& cpu = json["devices"][0];
-  CHECK(cpu["name"] == "CPU");
-  CHECK(cpu["simulated"] == false);
-  uint64_t sum = 0;
-  for (const char* key :
-       {"weights_bytes", "kv_bytes", "activation_bytes", "staging_bytes", "free_bytes"}) {
-    sum += cpu[key].get<uint64_t>();
-  }
-  CHECK(cpu["capacity_bytes"] == sum);
-  CHECK(json["context"] == 100);
-  CHECK(json["fits"] == true);
-  CHECK(json["predicted"]["tg_tps"].is_null());
-  CHECK(json["rules"].empty());
-  CHECK(json["tensors"].size() == model.file.tensors().size());
-  CHECK(json["tensors"][0]["node"].is_null());
-  CHECK(json["attention"]["cache_bytes"] == plan.sequence.cache_bytes);
-  CHECK(json["attention"]["crossover"].size() == 4);
-  CHECK(json["warnings"][0] ==
-        "the context of 100 exceeds the 64 tokens the model was trained for");
-  const auto tight = plan_json(model, plan, {64 * kMiB, 1000});
-  CHECK(tight["fits"] == false);
-  CHECK(tight["devices"][0]["free_bytes"] == 0);
-  CHECK(plan_text(model, plan, {64 * kMiB, 1000}).find("fits: false: not enough memory") !=
-        std::string::npos);
 }

@@ -1,0 +1,74 @@
+#include "runtime/plan_facts.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace hybrid {
+
+ScoreSteps last_score_steps(const SequencePlan& s) {
+  const AttentionOptions& o = s.attention.options();
+  if (o.flash) return {};
+  return score_steps(s.attention.shape().n_heads, s.n_ubatch, s.n_ctx, o.max_scratch_bytes);
+}
+
+uint64_t n_last_score_steps(const SequencePlan& s) {
+  const ScoreSteps steps = last_score_steps(s);
+  return steps.n_tokens == 0 ? 0 : steps.n_steps(s.attention.shape().n_heads, s.n_ubatch);
+}
+
+std::vector<uint32_t> shown_positions(uint32_t n_ctx) {
+  std::vector<uint32_t> all{0, n_ctx / 4, n_ctx / 2, n_ctx};
+  all.erase(std::unique(all.begin(), all.end()), all.end());
+  return all;
+}
+
+WeightBytes cpu_weights(const PlacementPlan& plan) {
+  WeightBytes n;
+  for (uint32_t i = 0; i < plan.input.cpu_weights.size(); ++i) {
+    if (plan.devices[plan.fit.placement.device_of[i]].name.is_accelerator()) continue;
+    const WeightBytes& piece = plan.input.cpu_weights[i];
+    n.panels += piece.panels;
+    n.decode += piece.decode;
+    n.floats += piece.floats;
+    n.mapped += piece.mapped;
+  }
+  return n;
+}
+
+uint64_t free_bytes(const PlacementPlan& plan, uint32_t device) {
+  const uint64_t capacity = plan.machine.devices[device].capacity_bytes;
+  uint64_t n = plan.loads[device].n_bytes();
+  if (!plan.devices[device].name.is_accelerator()) n += cpu_weights(plan).mapped;
+  return capacity - std::min(capacity, n);
+}
+
+std::vector<std::vector<TensorPlace>> tensor_places(const PlacementPlan& plan) {
+  std::vector<std::vector<TensorPlace>> places(plan.input.inventory.size());
+  for (uint32_t i = 0; i < plan.input.model.pieces.size(); ++i) {
+    const PlacementPiece& piece = plan.input.model.pieces[i];
+    places[piece.tensor].push_back(
+        {piece.experts, plan.fit.placement.device_of[i], plan.input.rule_of[i]});
+  }
+  return places;
+}
+
+std::string_view layout_name(const PlacementPlan& plan, uint32_t tensor, uint32_t device) {
+  if (plan.devices[device].name.is_accelerator()) return "blocks";
+  return name_of(plan.run.tensors[tensor].layout);
+}
+
+std::string rule_text(const PlacementRule& rule) {
+  return fmt::format("{}={}{}", rule.pattern, text_of(rule.device),
+                     rule.experts ? " experts " + rule.experts->text() : "");
+}
+
+double decode_rate(const PlacementPlan& plan) {
+  return plan.fits() && plan.fit.token_seconds > 0 ? 1 / plan.fit.token_seconds : 0;
+}
+
+std::string plural(uint64_t n, const char* word) {
+  return fmt::format("{} {}{}", n, word, n == 1 ? "" : "s");
+}
+
+}  // namespace hybrid

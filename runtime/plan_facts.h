@@ -1,0 +1,44 @@
+#pragma once
+// What both forms of a plan's report say, worked out once.
+
+#include <string>
+#include <vector>
+
+#include "runtime/placement_plan.h"
+
+namespace hybrid {
+
+/// The steps of a whole micro-batch's K*Q at the end of the context; none with flash.
+ScoreSteps last_score_steps(const SequencePlan& plan);
+uint64_t n_last_score_steps(const SequencePlan& plan);
+
+/// Behind how many cached positions the crossover of -mla 3 is shown.
+std::vector<uint32_t> shown_positions(uint32_t n_ctx);
+
+/// What of the weights lies on the CPU.
+WeightBytes cpu_weights(const PlacementPlan& plan);
+
+/// Of a device's capacity; mapped pages count, though they need not fit.
+uint64_t free_bytes(const PlacementPlan& plan, uint32_t device);
+
+/// Where a tensor, or a part of its experts, lies.
+struct TensorPlace {
+  std::optional<ExpertRange> experts;
+  uint32_t device = 0;
+  std::optional<uint32_t> rule;
+};
+/// Of each tensor of the inventory; none for those that the model does not use.
+std::vector<std::vector<TensorPlace>> tensor_places(const PlacementPlan& plan);
+
+/// "panels", or "blocks" on an accelerator, which takes tensors as the file has them.
+std::string_view layout_name(const PlacementPlan& plan, uint32_t tensor, uint32_t device);
+
+/// "\\.ffn_.*_exps\\.=CPU"
+std::string rule_text(const PlacementRule& rule);
+
+/// Tokens per second, one after the other, behind an empty context; 0 where it does not fit.
+double decode_rate(const PlacementPlan& plan);
+
+std::string plural(uint64_t n, const char* word);
+
+}  // namespace hybrid

@@ -1,0 +1,255 @@
+// Plans for machines that are not here, of models whose data is not there.
+
+#include "runtime/placement_plan.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <set>
+
+#include "runtime/plan_report.h"
+#include "tests/runtime/sequence_cases.h"
+#include "tests/support/expect_error.h"
+#include "tests/support/real_headers.h"
+
+using namespace hybrid;
+using namespace hybrid::test;
+
+namespace {
+
+constexpr uint64_t kMiB = uint64_t{1} << 20, kGiB = uint64_t{1} << 30;
+
+struct HeaderFile {
+  TempDir dir;
+  ModelHeaders headers;
+
+  explicit HeaderFile(const std::string& bytes)
+      : headers(dir.write("m.gguf", bytes), ExpertGroups::automatic) {}
+};
+
+PlanMachine machine_with(uint64_t cpu_bytes, uint32_t n_gpus, uint64_t gpu_bytes) {
+  PlanMachine machine{.name = "described", .devices = {}, .basis = "described rates"};
+  const auto add = [&](DeviceName name, uint64_t n_bytes, double read_rate) {
+    machine.devices.push_back({.name = name,
+                               .capacity_bytes = n_bytes,
+                               .total_bytes = n_bytes,
+                               .budget_bytes = n_bytes,
+                               .read_rate = read_rate,
+                               .link_rate = 25e9,
+                               .hop_seconds = kHopSeconds});
+  };
+  add({}, cpu_bytes, 200e9);
+  for (uint32_t i = 0; i < n_gpus; ++i) add({DeviceKind::cuda, i}, gpu_bytes, 900e9);
+  return machine;
+}
+
+RunSettings settings(uint32_t n_ctx, AttentionOptions attention = {}, uint32_t n_ubatch = 512) {
+  return {.n_ctx = n_ctx, .execution = {.n_ubatch = n_ubatch, .attention = attention}};
+}
+
+/// The devices of the tensors whose names contain `part`.
+std::string devices_of(const PlacementPlan& plan, const std::string& part) {
+  std::set<std::string> devices;
+  for (uint32_t i = 0; i < plan.input.model.pieces.size(); ++i) {
+    const auto& tensor = plan.input.inventory[plan.input.model.pieces[i].tensor];
+    if (tensor.tensor->info.name.find(part) == std::string::npos) continue;
+    devices.insert(text_of(plan.devices[plan.fit.placement.device_of[i]].name));
+  }
+  std::string text;
+  for (const std::string& device : devices) text += (text.empty() ? "" : " ") + device;
+  return text;
+}
+
+}  // namespace
+
+TEST_CASE("R1 on one GPU of 24 GB: all but the routed experts are on it") {
+  const HeaderFile r1(r1_headers());
+  const PlanMachine machine = machine_with(512 * kGiB, 1, 24 * kGiB);
+  const PlacementPlan plan = plan_placement(r1.headers, settings(32768), {}, machine);
+  CHECK(plan.fits());
+  CHECK(plan.findings.empty());
+  for (const char* part : {"attn_", "_shexp", "blk.0.ffn_up", "ffn_gate_inp", "output"}) {
+    CAPTURE(part);
+    CHECK(devices_of(plan, part) == "CUDA0");
+  }
+  CHECK(devices_of(plan, "token_embd") == "CPU");
+  CHECK(devices_of(plan, "blk.60.ffn_up_exps") == "CPU");
+  CHECK(plan.loads[1].cache_bytes == uint64_t{61} * 1152 * 32768);
+  CHECK(plan.loads[0].cache_bytes == 0);
+}
+
+TEST_CASE("the largest context fits, and one more step does not") {
+  const HeaderFile r1(r1_headers());
+  const PlanMachine machine = machine_with(512 * kGiB, 1, 16 * kGiB);
+  const auto rules = parse_rules("exps=CPU,token_embd=CPU,.=CUDA0", "-ot");
+  const uint32_t n = largest_context(r1.headers, settings(32768), rules, machine);
+  CHECK(n > 32768);
+  CHECK(n % 256 == 0);
+  CHECK(n < 163840);
+  CHECK(plan_placement(r1.headers, settings(n), rules, machine).fits());
+  const PlacementPlan more = plan_placement(r1.headers, settings(n + 256), rules, machine);
+  CHECK(!more.fits());
+  const std::string reason = why_not(r1.headers, more);
+  CHECK(reason.find("CUDA0 would hold 16.0") == 0);
+  CHECK(reason.find("-ctk q8_0 would fit") != std::string::npos);
+}
+
+TEST_CASE("R1 at Q2_K on 15 GPUs of 24 GB at the whole context, without experts on the CPU") {
+  const HeaderFile r1(r1_headers({.type = DType::q2_k, .down_type = DType::q3_k}));
+  const PlanMachine machine = machine_with(64 * kGiB, 15, 24 * kGiB);
+  AttentionOptions scored{.flash = false, .max_scratch_bytes = 1024 * kMiB};
+  const PlacementPlan plan =
+      plan_placement(r1.headers, settings(163840, scored, 1024), {}, machine);
+  CHECK(plan.fits());
+  CHECK(devices_of(plan, "exps").find("CPU") == std::string::npos);
+  for (size_t layer = 1; layer < plan.fit.placement.home.size(); ++layer) {
+    CHECK(plan.fit.placement.home[layer] >= plan.fit.placement.home[layer - 1]);
+  }
+  scored.max_scratch_bytes = 0;
+  const PlacementPlan unlimited =
+      plan_placement(r1.headers, settings(163840, scored, 1024), {}, machine);
+  CHECK(!unlimited.fits());
+  const std::string reason = why_not(r1.headers, unlimited);
+  CAPTURE(reason);
+  CHECK(reason.find("attention's scratch 8") != std::string::npos);  // 80 GiB of scores and more
+  CHECK(reason.find("-amb 512 would fit") != std::string::npos);
+  CHECK(reason.find("-fa 1 would fit") != std::string::npos);
+}
+
+TEST_CASE("rules decide first, the rest is filled in around them") {
+  const HeaderFile lite(lite_headers());
+  const PlanMachine machine = machine_with(16 * kGiB, 1, 24 * kGiB);
+  const auto on_cpu = parse_rules(R"(blk\.[0-9]\.ffn_.*_exps\.=CPU)", "-ot");
+  const PlacementPlan plan = plan_placement(lite.headers, settings(4096), on_cpu, machine);
+  CHECK(devices_of(plan, "blk.9.ffn_up_exps") == "CPU");
+  CHECK(devices_of(plan, "blk.10.ffn_up_exps") == "CUDA0");
+  CHECK(plan.findings.empty());
+  const double free_rate =
+      1 / plan_placement(lite.headers, settings(4096), {}, machine).fit.token_seconds;
+  CHECK(1 / plan.fit.token_seconds < free_rate);
+}
+
+TEST_CASE("a rule for a device that is not there says which ones are") {
+  const HeaderFile lite(lite_headers());
+  const auto error = [&](const char* rule, const PlanMachine& machine) {
+    return error_of(
+        [&] { plan_placement(lite.headers, settings(4096), parse_rules(rule, "-ot"), machine); });
+  };
+  CHECK(error("exps=CUDA1", machine_with(16 * kGiB, 1, kGiB)) ==
+        "-ot: exps=CUDA1: described has no CUDA1, its devices are: CPU, CUDA0");
+  CHECK(
+      error("exps=CUDA0", this_machine()) ==
+      "-ot: exps=CUDA0: this machine has no CUDA0, its devices are: CPU; --machine FILE plans for "
+      "another machine");
+}
+
+TEST_CASE("lint finds rules without effect, experts torn apart and layers scattered") {
+  const HeaderFile lite(lite_headers());
+  const PlanMachine machine = machine_with(64 * kGiB, 2, 24 * kGiB);
+  const auto findings = [&](const char* rules) {
+    std::string text;
+    for (const std::string& f :
+         plan_placement(lite.headers, settings(4096), parse_rules(rules, "-ot"), machine)
+             .findings) {
+      text += f + "\n";
+    }
+    return text;
+  };
+  CHECK(findings("exps=CPU") == "");
+  CHECK(findings("ffn_upp_exps=CPU") ==
+        "rule ffn_upp_exps=CPU (-ot) matches no tensor; names are like blk.3.ffn_up_exps.weight, "
+        "`inspect` lists them\n");
+  CHECK(findings("exps=CPU,ffn_up_exps=CPU") ==
+        "rule ffn_up_exps=CPU (-ot) decides nothing: rules before it take all 26 tensors that it "
+        "matches; put it before them\n");
+  CHECK(findings(R"(blk\.3\.ffn_up_exps=CPU,exps=CUDA0)")
+            .find("the up-projection of routed experts is on CPU, its gate on CUDA0 (layer 3)") !=
+        std::string::npos);
+  CHECK(
+      findings("ffn_gate_inp=CPU,.=CUDA0")
+          .find("ffn_gate_inp.weight is on CPU, its layer on CUDA0 (26 layers, the first is 1)") !=
+      std::string::npos);
+}
+
+TEST_CASE("the report of a plan for several devices") {
+  const HeaderFile r1(r1_headers());
+  const PlanMachine machine = machine_with(512 * kGiB, 2, 24 * kGiB);
+  auto rules = parse_rules("ffn_.*_exps=CPU", "-ot");
+  rules.front().experts = ExpertRange{0, 200};
+  const PlacementPlan plan = plan_placement(r1.headers, settings(32768), rules, machine);
+  const auto json = plan_json(r1.headers, plan, 4096);
+  REQUIRE(json["devices"].size() == 3);
+  for (const auto& device : json["devices"]) {
+    uint64_t sum = 0;
+    for (const char* key : {"weights_bytes", "kv_bytes", "activation_bytes", "context_bytes",
+                            "staging_bytes", "free_bytes"}) {
+      sum += device[key].get<uint64_t>();
+    }
+    CHECK(device["capacity_bytes"] == sum);
+    CHECK(device["simulated"] == false);
+  }
+  CHECK(json["devices"][1]["name"] == "CUDA0");
+  CHECK(json["devices"][1]["kind"] == "cuda");
+  CHECK(json["rules"][0]["pattern"] == "ffn_.*_exps");
+  CHECK(json["rules"][0]["matched"] == 3 * 58);
+  CHECK(json["rules"][0]["decided"] == 3 * 58);
+  CHECK(json["predicted"]["tg_tps"].get<double>() == doctest::Approx(1 / plan.fit.token_seconds));
+  CHECK(json["largest_context"] == 4096);
+  for (const auto& tensor : json["tensors"]) {
+    if (tensor["name"] != "blk.5.ffn_up_exps.weight") continue;
+    REQUIRE(tensor["parts"].size() == 2);
+    CHECK(tensor["parts"][0]["experts"] == "0-200");
+    CHECK(tensor["parts"][0]["device"] == "CPU");
+    CHECK(tensor["parts"][0]["rule"] == "ffn_.*_exps=CPU experts 0-200");
+    CHECK(tensor["parts"][1]["rule"].is_null());
+  }
+  const std::string text = plan_text(r1.headers, plan, 4096);
+  for (const char* part :
+       {"memory (CPU)", "memory (GPU)", "layers", "ffn_.*_exps experts 0-200", "fits: true",
+        "largest context that fits: 4096\n", "predicted: decode "}) {
+    CAPTURE(part);
+    CHECK(text.find(part) != std::string::npos);
+  }
+  CHECK(std::count(text.begin(), text.end(), '\n') < 64);
+}
+
+TEST_CASE("the report of a plan for the CPU alone") {
+  const TinyFile tiny({.quantised = true});
+  const ModelHeaders model(tiny.path, ExpertGroups::automatic);
+  PlanMachine machine = machine_with(32 * kMiB, 0, 0);
+  const RunSettings of_run{.n_ctx = 100};
+  const PlacementPlan plan = plan_placement(model, of_run, {}, machine);
+  const auto json = plan_json(model, plan, 0);
+  const auto& cpu = json["devices"][0];
+  CHECK(cpu["name"] == "CPU");
+  CHECK(cpu["weights"]["panels_bytes"] == plan.run.weights.panels);
+  CHECK(cpu["weights"]["mapped_bytes"] == plan.run.weights.mapped);
+  CHECK(cpu["kv_bytes"] == plan.run.sequence.cache_bytes);
+  CHECK(cpu["activation_bytes"] == plan.run.activation_bytes());
+  CHECK(json["context"] == 100);
+  CHECK(json["fits"] == true);
+  CHECK(json["rules"].empty());
+  CHECK(json["tensors"].size() == model.file.tensors().size());
+  CHECK(json["tensors"][0]["node"].is_null());
+  CHECK(json["attention"]["cache_bytes"] == plan.run.sequence.cache_bytes);
+  CHECK(json["attention"]["crossover"].size() == 4);
+  CHECK(json["warnings"][0] ==
+        "the context of 100 exceeds the 64 tokens the model was trained for");
+  machine.devices.front().capacity_bytes = machine.devices.front().budget_bytes = 1000;
+  machine.name.clear();
+  const PlacementPlan tight = plan_placement(model, of_run, {}, machine);
+  const auto tight_json = plan_json(model, tight, 0);
+  CHECK(tight_json["fits"] == false);
+  CHECK(tight_json["devices"][0]["free_bytes"] == 0);
+  CHECK(tight_json["why_not"] == tight.run.why_not(1000));
+  CHECK(plan_text(model, tight, 0).find("fits: false: not enough memory") != std::string::npos);
+}
+
+TEST_CASE("headers alone are enough, and what is missing of the rest is said") {
+  const HeaderFile r1(r1_headers());
+  const PlacementPlan plan =
+      plan_placement(r1.headers, settings(4096), {}, machine_with(512 * kGiB, 0, 0));
+  const auto warnings = plan_warnings(r1.headers, plan);
+  REQUIRE(warnings.size() == 1);
+  CHECK(warnings[0].find("the file ends before the data of") == 0);
+}
