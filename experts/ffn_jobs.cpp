@@ -53,8 +53,8 @@ class Runner {
     args_.input.prepare(in_form_, workers_);
     args_.input.prepare(up_form_, workers_);
     gather();
-    share_out(n_ff_, 16, [&](const JobRows& rows) { gate_and_up(rows); });
-    share_out(n_embd_, 16, [&](const JobRows& rows) { down(rows); });
+    share_out(n_ff_, [&](const JobRows& rows) { gate_and_up(rows); });
+    share_out(n_embd_, [&](const JobRows& rows) { down(rows); });
   }
 
  private:
@@ -144,11 +144,22 @@ class Runner {
   }
   static uint64_t n_tiles(const FfnJob& job) { return n_token_tiles(job.n_slots); }
 
+  /// Units that a thread takes together where there are several tokens. Who begins a piece brings
+  /// the job's tokens into a cache of its own. That counts where few tokens meet each weight, so
+  /// there a piece is a whole job, unless threads would end at different times for it. Where many
+  /// tokens meet the weights in several rounds, longer pieces are no sure gain.
+  uint64_t piece_units(uint64_t per_job) const {
+    constexpr uint64_t kUnits = 16, kFewTokens = 32, kPiecesPerThread = 32;
+    const uint64_t n_jobs = args_.jobs.size();
+    if (!with_tiles() || n_slots() > kFewTokens * n_jobs || per_job <= kUnits) return kUnits;
+    const auto n_pieces = kPiecesPerThread * static_cast<uint64_t>(workers_.n_threads());
+    return std::clamp(per_job * n_jobs / n_pieces, kUnits, per_job);
+  }
+
   /// All jobs' output rows as one range of units; body(JobRows) for pieces of it. With a single
-  /// token each thread goes along memory; with more, pieces of about `grain` units go to whoever is
-  /// free.
+  /// token each thread goes along memory; with more, pieces go to whoever is free.
   template <class Body>
-  void share_out(uint64_t n_rows, uint64_t grain, const Body& body) {
+  void share_out(uint64_t n_rows, const Body& body) {
     const uint64_t per_job = n_units(n_rows), n = per_job * args_.jobs.size();
     const auto piece = [&](uint64_t begin, uint64_t end) {
       while (begin < end) {
@@ -163,7 +174,7 @@ class Runner {
     if (n_tokens_ == 1) {
       workers_.parallel_shares(n, 1, piece);
     } else {
-      workers_.parallel_for(n, grain, piece);
+      workers_.parallel_for(n, piece_units(per_job), piece);
     }
   }
 
