@@ -1,5 +1,7 @@
 #include "tensor/parallel_matmul.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "tensor/matmul.h"
 #include "tensor/panel_matmul.h"
@@ -13,12 +15,21 @@ constexpr uint64_t kRowsPerTask = 64;
 constexpr uint64_t kPairsPerTask = 8;    // 256 rows
 constexpr uint64_t kPanelsPerPiece = 2;  // that the kernel for one token reads together
 
+/// kRowsPerTask, or fewer where a weight has few rows, as a router: every thread gets some.
+uint64_t rows_per_task(uint64_t n_rows, int n_threads) {
+  const uint64_t n_groups = (n_rows + kMatmulRowGroup - 1) / kMatmulRowGroup;
+  const auto n = static_cast<uint64_t>(n_threads);
+  return std::min(kRowsPerTask, (n_groups + n - 1) / n * kMatmulRowGroup);
+}
+
 void matmul_floats(const Weight& w, MatmulInput& in, float* y, Workers& workers) {
   const uint64_t n_rows = w.n_rows();
   if (simd_level() == SimdLevel::scalar || w.type() == DType::f32) {
     const MatmulArgs args{w.rows, in.x(), w.n_cols(), y, n_rows, in.n_tokens()};
     const auto body = [&](uint64_t begin, uint64_t end) { matmul_rows(args, begin, end); };
-    if (in.n_tokens() > 1) return workers.parallel_for(n_rows, kRowsPerTask, body);
+    if (in.n_tokens() > 1) {
+      return workers.parallel_for(n_rows, rows_per_task(n_rows, workers.n_threads()), body);
+    }
     return workers.parallel_ranges(n_rows, kMatmulRowGroup,
                                    [&](uint64_t begin, uint64_t end, int) { body(begin, end); });
   }
