@@ -33,7 +33,9 @@ std::string nearest_name(std::string_view word, const std::vector<std::string>& 
   size_t best_distance = std::max<size_t>(1, word.size() / 3) + 1;
   for (const std::string& candidate : candidates) {
     const size_t distance = edit_distance(word, candidate);
-    if (distance < best_distance) {
+    const bool is_likelier = distance == best_distance && !best.empty() && !word.empty() &&
+                             candidate.starts_with(word.front()) && !best.starts_with(word.front());
+    if (distance < best_distance || is_likelier) {
       best_distance = distance;
       best = candidate;
     }

@@ -8,7 +8,7 @@
 namespace hybrid {
 
 /// The candidate with the smallest edit distance to `word`, or "" where none comes close (more than
-/// a third of the word would have to change).
+/// a third of the word would have to change). Of equally near ones, one with its first letter.
 std::string nearest_name(std::string_view word, const std::vector<std::string>& candidates);
 
 std::vector<std::string> split(std::string_view text, char separator);

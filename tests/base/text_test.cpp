@@ -50,6 +50,7 @@ TEST_CASE("printable makes one line of anything") {
 TEST_CASE("the nearest name is near") {
   CHECK(nearest_name("--tempp", {"--temp", "--top-p"}) == "--temp");
   CHECK(nearest_name("tmep", {"temp", "mla"}) == "temp");  // one swap
+  CHECK(nearest_name("gpu", {"cpu", "gpus"}) == "gpus");   // as near, but with the first letter
   CHECK(nearest_name("--colour", {"--temp", "--top-p"}).empty());
 }
 
