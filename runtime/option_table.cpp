@@ -296,6 +296,7 @@ std::vector<OptionSpec> make_table() {
        .commands = kForwardOrPlan},
       {.name = "override-tensor",
        .short_name = "-ot",
+       .kind = OptionKind::rules,
        .value_name = "RE=DEVICE",
        .help = "placement rule, first match wins",
        .available = "-",
@@ -469,6 +470,8 @@ bool applies_to(const OptionSpec& option, std::string_view command) {
 bool takes_list(const OptionSpec& option, std::string_view command) {
   return is_among(command, option.list_commands);
 }
+
+bool is_available(const OptionSpec& option) { return option.available != "-"; }
 
 std::string display_name(const OptionSpec& option) {
   return option.short_name.empty() ? "--" + std::string(option.name)

@@ -14,6 +14,7 @@ enum class OptionKind {
   integer,
   number,
   toggle,  // may stand bare (1), or takes 0 | 1 | on | off
+  rules,   // placement rules (placement/rules.h)
 };
 
 struct OptionSpec {
@@ -46,6 +47,8 @@ const OptionSpec* find_option(std::string_view name);
 const CommandSpec* find_command(std::string_view name);
 bool applies_to(const OptionSpec& option, std::string_view command);
 bool takes_list(const OptionSpec& option, std::string_view command);
+/// Whether this version has it, if not with all its choices.
+bool is_available(const OptionSpec& option);
 
 /// "-c" of "-c, --ctx-size": what a user most likely typed.
 std::string display_name(const OptionSpec& option);

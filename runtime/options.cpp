@@ -52,7 +52,7 @@ std::string normalize_toggle(const std::string& value, std::string_view typed) {
 }
 
 void check_available(const OptionSpec& spec, const std::string& value, std::string_view typed) {
-  if (spec.available == "-") {
+  if (!is_available(spec)) {
     fail_usage("{} is not in this version yet; leave it out", typed);
   }
   if (!spec.available.empty() && !contains_choice(spec.available, value)) {
@@ -61,9 +61,22 @@ void check_available(const OptionSpec& spec, const std::string& value, std::stri
   }
 }
 
+/// Rules are compiled here, so that a wrong one is told before anything is read.
+void check_rules(const std::string& value, std::string_view typed) {
+  try {
+    parse_rules(value, typed);
+  } catch (const Error& e) {
+    throw UsageError(e.what());
+  }
+}
+
 /// The value in the form that is kept.
 std::string checked(const OptionSpec& spec, std::string value, std::string_view typed) {
   if (spec.value_name == "FILE" && value.empty()) fail_usage("{}: the file name is empty", typed);
+  if (spec.value_name == "FILE" && value.find('\0') != std::string::npos) {
+    fail_usage("{}: expected a file name, found one with a zero byte: '{}'", typed,
+               printable(value));
+  }
   switch (spec.kind) {
     case OptionKind::toggle:
       value = normalize_toggle(value, typed);
@@ -71,6 +84,9 @@ std::string checked(const OptionSpec& spec, std::string value, std::string_view 
     case OptionKind::integer:
     case OptionKind::number:
       check_number(spec, value, typed);
+      break;
+    case OptionKind::rules:
+      check_rules(value, typed);
       break;
     case OptionKind::text:
       if (!spec.choices.empty() && !contains_choice(spec.choices, value)) {
@@ -90,7 +106,8 @@ std::optional<bool> parse_toggle(std::string_view word) {
   return std::nullopt;
 }
 
-void Options::set(const OptionSpec& spec, std::string value, std::string_view typed) {
+void Options::set(const OptionSpec& spec, std::string value, std::string_view typed,
+                  ValueSource source) {
   if (!applies_to(spec, command_)) {
     fail_usage("{} has no meaning for `{}`; it belongs to: {}", typed, command_,
                join(split(spec.commands, ' '), ", "));
@@ -98,17 +115,19 @@ void Options::set(const OptionSpec& spec, std::string value, std::string_view ty
   const bool is_list = takes_list(spec, command_);
   std::vector<std::string> added = is_list ? split(value, ',') : std::vector{std::move(value)};
   for (std::string& part : added) part = checked(spec, std::move(part), typed);
-  std::vector<std::string>& values = values_[std::string(spec.name)];
+  Given& given = given_[std::string(spec.name)];
+  std::vector<std::string>& values = given.values;
   if (!values.empty() && !spec.repeatable && !is_list) {
     fail_usage("{} is given twice: '{}' and '{}'", typed, printable(values.back()),
                printable(added.front()));
   }
   values.insert(values.end(), added.begin(), added.end());
+  given.source = source;
 }
 
 std::optional<std::string> Options::find(std::string_view name) const {
-  const auto it = values_.find(name);
-  if (it != values_.end()) return it->second.back();
+  const auto it = given_.find(name);
+  if (it != given_.end()) return it->second.values.back();
   const OptionSpec* spec = find_option(name);
   HYBRID_CHECK(spec != nullptr && applies_to(*spec, command_));
   if (spec->default_value.empty()) return std::nullopt;
@@ -135,15 +154,46 @@ double Options::get_number(std::string_view name) const { return *parse_number<d
 bool Options::get_toggle(std::string_view name) const { return get(name) == "1"; }
 
 std::vector<std::string> Options::get_list(std::string_view name) const {
-  const auto it = values_.find(name);
-  if (it != values_.end()) return it->second;
+  const auto it = given_.find(name);
+  if (it != given_.end()) return it->second.values;
   const auto value = find(name);
   return value ? std::vector{*value} : std::vector<std::string>{};
 }
 
+ValueSource Options::source(std::string_view name) const {
+  const auto it = given_.find(name);
+  return it == given_.end() ? ValueSource::default_value : it->second.source;
+}
+
+std::string Options::source_text(std::string_view name) const {
+  switch (source(name)) {
+    case ValueSource::command_line:
+      return "command line";
+    case ValueSource::config_file:
+      return "config " + printable(config_path_);
+    case ValueSource::default_value:
+      break;
+  }
+  return "default";
+}
+
+PlacementConfig Options::placement() const {
+  PlacementConfig placement;
+  if (const auto it = given_.find("override-tensor"); it != given_.end()) {
+    for (const std::string& value : it->second.values) {
+      const std::vector<PlacementRule> rules = parse_rules(value, "-ot");
+      placement.rules.insert(placement.rules.end(), rules.begin(), rules.end());
+    }
+  }
+  placement.rules.insert(placement.rules.end(), config_placement_.rules.begin(),
+                         config_placement_.rules.end());
+  placement.devices = config_placement_.devices;
+  return placement;
+}
+
 Options Options::with(std::string_view name, const std::string& value) const {
   Options copy = *this;
-  copy.values_[std::string(name)] = {value};
+  copy.given_[std::string(name)].values = {value};
   return copy;
 }
 

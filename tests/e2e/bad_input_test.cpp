@@ -146,6 +146,23 @@ TEST_CASE("a full disk is an error") {
   CHECK(logits.err.find("/dev/full: cannot write for output") != std::string::npos);
 }
 
+TEST_CASE("a config that is wrong is one line with the place") {
+  const std::string bad = HYBRID_TEST_SOURCE_DIR "/tests/placement/bad_configs/";
+  const auto check = [&](const std::string& file, const std::string& message) {
+    check_error({"run", "--demo", "-p", "x", "--config", bad + file}, 1, message);
+  };
+  check("json_binary.json", "line 1, column 1: not valid JSON");
+  check("json_empty.json", "the config file is empty");
+  check("unknown_key_control.json", "line 2, column 3: unknown key \"thr\\x1b[31meads");
+  check("regex_parenthesis.json",
+        "line 2, column 13: key \"rules[0]\": rule ffn_(up=CPU: not a reg");
+  check("rule_device_type.json", "line 5, column 16: key \"rules[1].device\": expected a string");
+  check("budget_both.json", "line 2, column 15: key \"devices[0]\": expected either");
+  check_error({"run", "--demo", "-p", "x", "--config", "/nonexistent.json"}, 1,
+              "/nonexistent.json: cannot read the config file");
+  check_error({"run", "-m", "x", "-p", "y", "-ot", "ffn_(=CPU"}, 2, "not a regular expression");
+}
+
 TEST_CASE("a wrong command line exits with 2") {
   check_error({}, 2, "expected a command");
   check_error({"run", "-p", "x"}, 2, "`run` needs -m");

@@ -79,6 +79,9 @@ TEST_CASE("what this version lacks is refused, never ignored") {
   CHECK(error("run -fmoe 0") == "-fmoe 0 is not in this version yet; it has: 1");
   CHECK(error("run -ngl 99") == "-ngl 99 is not in this version yet; it has: 0");
   CHECK(error("run -ot exps=CPU") == "-ot is not in this version yet; leave it out");
+  CHECK(error("run -ot exps=GPU").starts_with("-ot: unknown device 'GPU' (did you mean CUDA0?)"));
+  CHECK(error("run -ot ffn_(=CPU").find("not a regular expression") != std::string::npos);
+  CHECK_THROWS_AS(parse("run -ot exps"), UsageError);
   CHECK(error("sweep") == "the command `sweep` is not in this version yet");
   CHECK(error("run --mlock").find("--mlock has no meaning here: ") == 0);
 }
@@ -145,23 +148,18 @@ TEST_CASE("a config fills in what the command line leaves open") {
 }
 
 TEST_CASE("a wrong config is an Error with file, place and the nearest name") {
-  CHECK(config_error(R"({"tmep": 1})") == R"(unknown key "tmep"; did you mean "temp"?)");
-  CHECK(config_error("{\n  \"temp\": ,\n}") == "line 2, column 11: not valid JSON");
-  CHECK(config_error(R"({"temp": "hot"})") == R"(key "temp": expected a number, found "hot")");
-  CHECK(config_error(R"({"ubatch-size": 1.5})")
-            .starts_with(R"(key "ubatch-size": expected a whole)"));
-  CHECK(config_error(R"({"demo": 2})") == R"(key "demo": expected true or false, found 2)");
-  CHECK(config_error(R"({"temp": 1e999})").find("not usable JSON") != std::string::npos);
-  CHECK(config_error(R"({"seed": 1, "seed": 2})") == R"(key "seed" stands twice)");
-  CHECK(config_error(R"({"config": "x"})") == "a config cannot name another config");
-  const std::string deep = std::string(100000, '[') + std::string(100000, ']');
-  CHECK(config_error("{\"temp\": " + deep + "}") ==
-        R"(key "temp": expected a number, found array)");
-  CHECK(config_error(R"({"model": 7})") == R"(key "model": expected a string, found 7)");
+  CHECK(config_error("{\n  \"tmep\": 1}") ==
+        R"(line 2, column 3: unknown key "tmep"; did you mean "temp"?)");
+  CHECK(config_error(R"({"temp": "hot"})") ==
+        R"(line 1, column 10: key "temp": expected a number, found "hot")");
+  CHECK(config_error(R"({"ubatch-size": 0})") ==
+        "line 1, column 17: key \"ubatch-size\": expected a whole number from 1 to 1073741824, "
+        "found '0'");
+  CHECK(config_error(R"({"demo": 2})").ends_with(R"(expected true or false, found 2)"));
   CHECK(config_error(R"({"numa": "distribute"})").find("is not in this version yet") !=
         std::string::npos);
-  CHECK(config_error("[1]") == "expected a JSON object");
-  CHECK(config_error("").find("not valid JSON") != std::string::npos);
+  CHECK(config_error("") == "the config file is empty; the least that it can be is {}");
+  CHECK(config_error(R"({"ctx": "none of run's", "kl-base": 7})") == "");
   CHECK(error("run -p x --config /nonexistent/c.json") ==
         "/nonexistent/c.json: cannot read the config file: No such file or directory");
   CHECK(error("run -p x --config /tmp").find("Is a directory") != std::string::npos);
