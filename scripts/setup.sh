@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what hybrid-run needs, from Debian's packages (and PyPI for one test tool).
+# Installs what hybrid-run needs, from Debian's packages (and PyPI for two test tools).
 #
 #   scripts/setup.sh            what building and testing need
 #   scripts/setup.sh --build    only what building needs
@@ -61,9 +61,11 @@ if ((${#missing[@]} > 0)); then
     apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
-# The comparison of pre-tokenizers wants Python's regex module, in an environment of its own.
-if [[ $mode != --build ]] && ! build/test-python/bin/python3 -c 'import regex' 2>/dev/null; then
-  echo "installing: Python's regex module into build/test-python"
+# The comparison of pre-tokenizers wants Python's regex module and that of configs jsonschema, in an
+# environment of their own.
+if [[ $mode != --build ]] &&
+  ! build/test-python/bin/python3 -c 'import regex, jsonschema' 2>/dev/null; then
+  echo "installing: Python's regex and jsonschema modules into build/test-python"
   mkdir -p build
   python3 -m venv build/test-python
   build/test-python/bin/python3 -m pip install --quiet --disable-pip-version-check \

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes docs/command-line.md from the program's own help.
+# Writes docs/command-line.md from the program's own help, and configs/schema.json from its options.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 {
@@ -13,3 +13,4 @@ cd "$(dirname "$0")/.."
   build/release/hybrid-run --help
   echo '```'
 } >docs/command-line.md
+build/release/config_schema_dump >configs/schema.json
