@@ -55,6 +55,12 @@ class RuleMatcher {
   std::vector<Compiled> compiled_;
 };
 
+/// "^blk\\.(3|4|5)\\.": the tensors of these layers.
+std::string layers_pattern(const std::vector<uint32_t>& layers);
+
+/// The routed experts' tensors of all layers, or, behind layers_pattern(), of those.
+inline constexpr std::string_view kRoutedPattern = R"(\.ffn_(up|gate|gate_up|down)_exps\.)";
+
 /// What the usual shorthands say; as rules, in their order.
 struct PlacementShorthands {
   bool cpu_moe = false;                       // --cpu-moe: all routed experts on the CPU

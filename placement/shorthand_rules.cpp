@@ -8,15 +8,17 @@
 #include "placement/rules.h"
 
 namespace hybrid {
+
+std::string layers_pattern(const std::vector<uint32_t>& layers) {
+  return fmt::format(R"(^blk\.({})\.)", fmt::join(layers, "|"));
+}
+
 namespace {
 
-constexpr const char* kRoutedExperts = R"(\.ffn_(up|gate|gate_up|down)_exps\.)";
-
-/// "^blk\.(3|4|5)\."
 std::string layers_pattern(uint32_t first, uint32_t end) {
   std::vector<uint32_t> layers(end - first);
   std::iota(layers.begin(), layers.end(), first);
-  return fmt::format(R"(^blk\.({})\.)", fmt::join(layers, "|"));
+  return hybrid::layers_pattern(layers);
 }
 
 /// Where each GPU's part of n layers ends.
@@ -73,10 +75,10 @@ std::vector<PlacementRule> shorthand_rules(const PlacementShorthands& s, uint32_
                                            std::span<const DeviceName> gpus) {
   std::vector<PlacementRule> rules;
   const DeviceName cpu;
-  if (s.cpu_moe) rules.push_back({kRoutedExperts, cpu, {}, "--cpu-moe"});
+  if (s.cpu_moe) rules.push_back({std::string(kRoutedPattern), cpu, {}, "--cpu-moe"});
   if (s.n_cpu_moe && *s.n_cpu_moe > 0) {
     const std::string layers = layers_pattern(0, std::min(*s.n_cpu_moe, n_layers));
-    rules.push_back({layers + std::string(kRoutedExperts).substr(2),
+    rules.push_back({layers + std::string(kRoutedPattern.substr(2)),
                      cpu,
                      {},
                      fmt::format("--n-cpu-moe {}", *s.n_cpu_moe)});

@@ -76,20 +76,6 @@ void apply_option(const JsonNode& node, const std::set<std::string>& typed, Opti
   }
 }
 
-/// Throws where the command would have to place by the config, which this version cannot.
-PlacementConfig placement_of(const JsonNode& root, const Options& options) {
-  PlacementConfig placement = read_placement_config(root);
-  const OptionSpec& rules = *find_option("override-tensor");
-  for (const std::string_view key : kPlacementKeys) {
-    const JsonNode* node = root.find(key);
-    // What -ot cannot do yet, no config can.
-    if (node != nullptr && applies_to(rules, options.command()) && !is_available(rules)) {
-      fail("{} is not in this version yet; leave it out", node->where());
-    }
-  }
-  return placement;
-}
-
 }  // namespace
 
 void apply_config_file(const std::string& path, Options& options) {
@@ -109,7 +95,7 @@ void apply_config_file(const std::string& path, Options& options) {
       apply_option(*node, typed, options);
     }
   }
-  options.set_config(path, placement_of(root, options));
+  options.set_config(path, read_placement_config(root));
 }
 
 }  // namespace hybrid

@@ -49,6 +49,8 @@ Engine::Engine(const EngineOptions& options)
         "entries, found {}",
         model_.file().metadata().source(), tokenizer_.n_vocab(), config.n_vocab);
   }
+  const PlanMachine machine = with_budgets(this_machine(), options.placement);
+  options.placement.all_rules(config.n_layers, machine);  // throws for devices that are not there
   if (options.prepare_now) prepare();
   n_ctx_ = options.n_ctx > 0 ? options.n_ctx : default_context(config);
 }
@@ -58,11 +60,18 @@ RunPlan Engine::plan(uint32_t n_ctx) const {
                   {n_ctx, options_.execution, options_.pack, options_.prepare_decode});
 }
 
-Sequence Engine::make_sequence(uint32_t n_ctx) const {
+uint64_t Engine::usable_bytes() const {
   // What has been prepared already is no longer among what is available.
   const uint64_t is_there = model_.packed_bytes() + model_.decode_bytes();
-  const uint64_t available = std::min(available_memory_bytes(), UINT64_MAX - is_there);
-  const std::string reason = plan(n_ctx).why_not(available + is_there);
+  uint64_t n = std::min(available_memory_bytes(), UINT64_MAX - is_there) + is_there;
+  for (const DeviceBudget& budget : options_.placement.budgets) {
+    if (budget.device.kind == DeviceKind::cpu) n = std::min(n, budget.budget_bytes);
+  }
+  return n;
+}
+
+Sequence Engine::make_sequence(uint32_t n_ctx) const {
+  const std::string reason = plan(n_ctx).why_not(usable_bytes());
   if (!reason.empty()) throw Error(reason);
   return {model_, n_ctx, options_.execution};
 }

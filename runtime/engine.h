@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "runtime/packed_weights.h"
+#include "runtime/placement_request.h"
 #include "runtime/run_plan.h"
 #include "runtime/sampler.h"
 #include "runtime/sequence.h"
@@ -21,6 +22,7 @@ struct EngineOptions {
   uint32_t n_ctx = 0;  // 0: what the model was trained for, at most 32768
   ExpertGroups expert_groups = ExpertGroups::automatic;
   ExecutionOptions execution = {};
+  PlacementRequest placement = {};  // of rules only those that name this machine's devices
   /// Pack the weights at load, or take them from the model's cache, where there is a valid one; the
   /// scalar level has no use for it.
   bool pack = true;
@@ -65,6 +67,10 @@ class Engine {
 
   /// What a run with a context of n_ctx takes.
   RunPlan plan(uint32_t n_ctx) const;
+
+  /// What may be taken in all, what is taken already among it: what is available, or the budget of
+  /// the CPU where that is less.
+  uint64_t usable_bytes() const;
 
   /// Throws Error with the figures where there is not enough memory for it and for the weights that
   /// are still to be prepared: what does not fit is known before minutes of loading.

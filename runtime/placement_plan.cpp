@@ -15,24 +15,6 @@ FixedBytes fixed_bytes(const RunPlan& run, DeviceName device) {
           .context = kGpuContextBytes + kGpuWorkspaceBytes + kGpuMarginBytes};
 }
 
-std::string device_list(const PlanMachine& machine) {
-  std::string list;
-  for (const PlanDevice& d : machine.devices) {
-    list += (list.empty() ? "" : ", ") + text_of(d.name);
-  }
-  return list;
-}
-
-uint32_t index_of(const PlacementRule& rule, const PlanMachine& machine) {
-  for (uint32_t d = 0; d < machine.devices.size(); ++d) {
-    if (machine.devices[d].name == rule.device) return d;
-  }
-  fail("{}: {}={}: {} has no {}, its devices are: {}{}", rule.origin, printable(rule.pattern),
-       text_of(rule.device), machine.is_described() ? printable(machine.name) : "this machine",
-       text_of(rule.device), device_list(machine),
-       machine.is_described() ? "" : "; --machine FILE plans for another machine");
-}
-
 /// What a device has to hold with other settings, and what a person would type for them.
 struct Remedy {
   std::string words;
@@ -145,7 +127,10 @@ PlacementPlan plan_placement(const ModelHeaders& headers, const RunSettings& set
                             .hop_seconds = d.hop_seconds});
   }
   std::vector<uint32_t> device_of_rule;
-  for (const PlacementRule& rule : rules) device_of_rule.push_back(index_of(rule, machine));
+  for (const PlacementRule& rule : rules) {
+    device_of_rule.push_back(
+        machine.index_of(rule.device, rule.origin + ": " + printable(rule.pattern)));
+  }
   FixedPieces fixed;
   for (const auto& rule : plan.input.rule_of) {
     fixed.push_back(rule ? std::optional(device_of_rule[*rule]) : std::nullopt);

@@ -159,33 +159,37 @@ Json model_json(const ModelHeaders& model) {
 
 }  // namespace
 
-Json plan_json(const ModelHeaders& model, const PlacementPlan& plan, uint32_t largest_context) {
+Json plan_json(const ModelHeaders& model, const PlacementPlan& plan, const PlanContext& context) {
   const ExecutionOptions& e = plan.run.settings.execution;
   const double rate = decode_rate(plan);
   Json devices = Json::array();
   for (uint32_t d = 0; d < plan.devices.size(); ++d) devices.push_back(device_json(plan, d));
-  Json out = {
-      {"model", model_json(model)},
-      {"machine", plan.machine.is_described() ? Json(valid_utf8(plan.machine.name)) : Json()},
-      {"context", plan.run.sequence.n_ctx},
-      {"largest_context", largest_context},
-      {"n_batch", e.n_batch},
-      {"n_ubatch", plan.run.sequence.n_ubatch},
-      {"n_threads", e.n_threads},
-      {"n_threads_batch", e.n_threads_batch},
-      {"isa", name_of(simd_level())},
-      {"devices", devices},
-      {"attention", attention_json(plan.run.sequence)},
-      {"fits", plan.fits()},
-      {"why_not", why_not(model, plan)},
-      {"warnings", plan_warnings(model, plan)},
-      {"predicted",
-       {{"pp_tps", nullptr},
-        {"tg_tps", rate > 0 ? Json(rate) : Json()},
-        {"basis", plan.machine.basis}}},
-      {"rules", rules_json(plan)},
-      {"tensors", tensors_json(plan)}};
-  return out;
+  Json settings = Json::array();
+  for (const PlanSetting& s : context.settings) {
+    settings.push_back(
+        {{"name", s.name}, {"value", valid_utf8(s.value)}, {"source", valid_utf8(s.source)}});
+  }
+  return {{"model", model_json(model)},
+          {"machine", plan.machine.is_described() ? Json(valid_utf8(plan.machine.name)) : Json()},
+          {"context", plan.run.sequence.n_ctx},
+          {"largest_context", context.largest_context},
+          {"n_batch", e.n_batch},
+          {"n_ubatch", plan.run.sequence.n_ubatch},
+          {"n_threads", e.n_threads},
+          {"n_threads_batch", e.n_threads_batch},
+          {"isa", name_of(simd_level())},
+          {"settings", settings},
+          {"devices", devices},
+          {"attention", attention_json(plan.run.sequence)},
+          {"fits", plan.fits()},
+          {"why_not", why_not(model, plan)},
+          {"warnings", plan_warnings(model, plan)},
+          {"predicted",
+           {{"pp_tps", nullptr},
+            {"tg_tps", rate > 0 ? Json(rate) : Json()},
+            {"basis", plan.machine.basis}}},
+          {"rules", rules_json(plan)},
+          {"tensors", tensors_json(plan)}};
 }
 
 }  // namespace hybrid

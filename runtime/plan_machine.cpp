@@ -2,9 +2,35 @@
 
 #include <fmt/format.h>
 
+#include "base/error.h"
 #include "numa/memory_info.h"
 
 namespace hybrid {
+namespace {
+
+std::string device_list(const PlanMachine& machine) {
+  std::string list;
+  for (const PlanDevice& d : machine.devices) {
+    list += (list.empty() ? "" : ", ") + text_of(d.name);
+  }
+  return list;
+}
+
+/// "CPU 460 GB/s", and whether that is known.
+std::string rate_text(const std::string& device, double rate, bool is_known) {
+  return fmt::format("{} {:.0f} GB/s{}", device, rate * 1e-9, is_known ? "" : " (a default)");
+}
+
+}  // namespace
+
+uint32_t PlanMachine::index_of(DeviceName device, const std::string& what) const {
+  for (uint32_t d = 0; d < devices.size(); ++d) {
+    if (devices[d].name == device) return d;
+  }
+  fail("{}={}: {} has no {}, its devices are: {}{}", what, text_of(device),
+       is_described() ? printable(name) : "this machine", text_of(device), device_list(*this),
+       is_described() ? "" : "; `plan --machine FILE` plans for another machine");
+}
 
 PlanMachine this_machine() {
   PlanMachine machine;
@@ -18,6 +44,32 @@ PlanMachine this_machine() {
       "The basis: {:.0f} GB/s, a default of its class: no rates are stored for this machine, and "
       "`plan` measures none; `bench` measures",
       kDefaultCpuReadRate * 1e-9);
+  return machine;
+}
+
+PlanMachine described_machine(const MachineSpec& spec) {
+  PlanMachine machine{.name = spec.name, .devices = {}};
+  const auto add = [&](PlanDevice device, uint64_t n_bytes) {
+    device.capacity_bytes = device.total_bytes = device.budget_bytes = n_bytes;
+    machine.devices.push_back(std::move(device));
+  };
+  const auto& cpu_rate = spec.cpu.bandwidth_bytes_per_s;
+  add({.name = {}, .read_rate = cpu_rate.value_or(kDefaultCpuReadRate)}, spec.cpu.memory_bytes);
+  machine.basis = "The basis: reading from memory, " +
+                  rate_text("CPU", machine.devices.front().read_rate, cpu_rate.has_value());
+  for (const MachineGpu& gpu : spec.gpus) {
+    const auto index = static_cast<uint32_t>(machine.devices.size() - 1);
+    add({.name = {DeviceKind::cuda, index},
+         .label = gpu.name,
+         .read_rate = gpu.bandwidth_bytes_per_s.value_or(kDefaultGpuReadRate),
+         .link_rate = gpu.pcie_bytes_per_s.value_or(kDefaultLinkRate),
+         .hop_seconds = kHopSeconds},
+        gpu.memory_bytes);
+    if (index > 0 && gpu == spec.gpus[index - 1]) continue;
+    machine.basis +=
+        ", " + rate_text(text_of(machine.devices.back().name), machine.devices.back().read_rate,
+                         gpu.bandwidth_bytes_per_s.has_value());
+  }
   return machine;
 }
 

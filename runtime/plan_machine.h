@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "placement/machine.h"
 #include "placement/placement_model.h"
 
 namespace hybrid {
@@ -25,6 +26,8 @@ struct PlanMachine {
   std::string basis = {};           // where rates come from, for a person
 
   bool is_described() const { return !name.empty(); }
+  /// Throws Error for a device that is not there; `what` asks for it.
+  uint32_t index_of(DeviceName device, const std::string& what) const;
 };
 
 // What running takes of a GPU beside weights, cache and the buffers of a micro-batch.
@@ -40,5 +43,8 @@ inline constexpr double kHopSeconds = 15e-6;          // a transfer's launch and
 
 /// This machine: its CPU alone, with the memory that is available.
 PlanMachine this_machine();
+
+/// A machine that a file describes, with defaults of its class for rates that it leaves out.
+PlanMachine described_machine(const MachineSpec& spec);
 
 }  // namespace hybrid

@@ -9,26 +9,40 @@
 
 namespace hybrid {
 
+/// An option that was given, and who gave it: "command line", "config FILE".
+struct PlanSetting {
+  std::string name, value, source;
+};
+
+/// What a report says beside the plan.
+struct PlanContext {
+  uint32_t largest_context = 0;  // see placement_plan.h
+  std::vector<PlanSetting> settings = {};
+};
+
 /// What a person should know before running, a sentence each.
 std::vector<std::string> plan_warnings(const ModelHeaders& model, const PlacementPlan& plan);
 
 /// Lines, each ended: the model, the memory of each device, layers and rules, attention, the
-/// tensors by kind, whether it fits. largest_context: see placement_plan.h.
+/// tensors by kind, whether it fits.
 std::string plan_text(const ModelHeaders& model, const PlacementPlan& plan,
-                      uint32_t largest_context);
+                      const PlanContext& context);
 
 /// Numbers in base units: bytes, tokens. What is not known is null, with the reason beside it.
 ///   model        {name, architecture, path, n_layers, n_params, file_bytes, n_ctx_train, notes}
 ///   machine      the name of a described machine, else null
-///   context, largest_context: that fits, 0 for none; n_batch, n_ubatch, n_threads,
-///   n_threads_batch, isa devices      [{name, kind, simulated, label, capacity_bytes: what can be
-///   taken now, total_bytes,
-///                budget_bytes: what the plan may take, weights_bytes, kv_bytes, activation_bytes,
-///                context_bytes: of a GPU's driver and libraries, with a margin, staging_bytes,
-///                free_bytes, and of the CPU weights: {panels_bytes, decode_bytes, floats_bytes,
-///                mapped_bytes}, activations: {buffer_bytes, thread_bytes: of each at most,
-///                n_threads, output_bytes}}] free_bytes: of capacity_bytes, 0 where the rest needs
-///                more; mapped pages are in weights_bytes, but need not fit
+///   context, n_batch, n_ubatch, n_threads, n_threads_batch, isa
+///   largest_context: that fits, 0 for none
+///   settings     [{name, value, source: "command line" or "config FILE"}], of options given
+///   devices      [{name, kind, simulated, label, capacity_bytes: what can be taken now,
+///                total_bytes, budget_bytes: what the plan may take, weights_bytes, kv_bytes,
+///                activation_bytes, context_bytes: of a GPU's driver and libraries, with a margin,
+///                staging_bytes, free_bytes}], and of the CPU
+///                weights: {panels_bytes, decode_bytes, floats_bytes, mapped_bytes},
+///                activations: {buffer_bytes, thread_bytes: of each at most, n_threads,
+///                output_bytes}
+///                free_bytes: of capacity_bytes, 0 where the rest needs more; mapped pages are in
+///                weights_bytes, but need not fit
 ///   attention    {mla, fa, amb_bytes: 0 for no limit, ctk, ctv, cache_row_bytes: of a position and
 ///                head, n_cache_heads, cache_bytes, transposed_bytes: of them, scratch_bytes,
 ///                scores_bytes, scores_{heads,tokens}_per_step and scores_steps of a whole
@@ -45,6 +59,6 @@ std::string plan_text(const ModelHeaders& model, const PlacementPlan& plan,
 ///                where experts of a tensor lie apart, parts: [{experts, device, node, layout,
 ///                rule}]
 nlohmann::ordered_json plan_json(const ModelHeaders& model, const PlacementPlan& plan,
-                                 uint32_t largest_context);
+                                 const PlanContext& context);
 
 }  // namespace hybrid

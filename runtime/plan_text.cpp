@@ -28,6 +28,16 @@ std::string head_text(const ModelHeaders& model, const RunPlan& plan) {
   return out;
 }
 
+/// One line: "settings: ctx-size 4096 (command line), mla 3 (config a.json)".
+std::string settings_text(const std::vector<PlanSetting>& settings) {
+  std::string out;
+  for (const PlanSetting& s : settings) {
+    out += fmt::format("{}{} {} ({})", out.empty() ? "settings: " : ", ", s.name,
+                       printable(s.value), s.source);
+  }
+  return out.empty() ? out : out + "\n";
+}
+
 std::string cpu_text(const PlacementPlan& plan) {
   const SequencePlan& s = plan.run.sequence;
   const WeightBytes w = cpu_weights(plan);
@@ -260,10 +270,11 @@ std::string verdict_text(const ModelHeaders& model, const PlacementPlan& plan,
 }  // namespace
 
 std::string plan_text(const ModelHeaders& model, const PlacementPlan& plan,
-                      uint32_t largest_context) {
-  return head_text(model, plan.run) + cpu_text(plan) + gpus_text(plan) + layers_text(plan) +
-         rules_text(plan) + attention_text(plan.run.sequence) + tensors_text(plan) +
-         verdict_text(model, plan, largest_context);
+                      const PlanContext& context) {
+  return head_text(model, plan.run) + settings_text(context.settings) + cpu_text(plan) +
+         gpus_text(plan) + layers_text(plan) + rules_text(plan) +
+         attention_text(plan.run.sequence) + tensors_text(plan) +
+         verdict_text(model, plan, context.largest_context);
 }
 
 }  // namespace hybrid

@@ -114,7 +114,7 @@ void check_memory(const Engine& engine, const std::vector<Options>& combinations
     const RunSettings settings{n_ctx, execution_of(combination), engine.options().pack,
                                engine.options().prepare_decode};
     const RunPlan plan = plan_run(model.file(), model.config(), model.weights(), settings);
-    const std::string reason = plan.why_not(available_memory_bytes());
+    const std::string reason = plan.why_not(engine.usable_bytes());
     if (!reason.empty()) throw Error(reason);
   }
   if (n_ctx > model.config().n_ctx_train) {

@@ -50,6 +50,8 @@ std::filesystem::path model_path(const Options& options);
 ExpertGroups expert_groups(const Options& options);
 /// Sets the kernels' level, too, where the options name one.
 RunSettings run_settings(const Options& options);
+/// Rules, shorthands and budgets.
+PlacementRequest placement_request(const Options& options);
 /// The engine is to be prepared (Engine::prepare) after the command's checks.
 EngineOptions engine_options(const Options& options);
 AttentionOptions attention_options(const Options& options);

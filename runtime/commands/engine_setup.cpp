@@ -1,4 +1,8 @@
+#include <cmath>
+#include <cstdlib>
+
 #include "base/error.h"
+#include "base/text.h"
 #include "base/units.h"
 #include "numa/cpu_set.h"
 #include "runtime/commands/command.h"
@@ -79,6 +83,45 @@ RunSettings run_settings(const Options& options) {
   return settings;
 }
 
+namespace {
+
+/// "3,1"
+std::vector<double> tensor_split(const std::string& text) {
+  std::vector<double> shares;
+  for (const std::string& word : split(text, ',')) {
+    char* end = nullptr;
+    const double share = std::strtod(word.c_str(), &end);
+    if (word.empty() || *end != '\0' || !std::isfinite(share) || share < 0) {
+      fail_usage("-ts: expected shares as in 3,1, found '{}'", printable(text));
+    }
+    shares.push_back(share);
+  }
+  return shares;
+}
+
+std::optional<uint32_t> find_count(const Options& options, std::string_view name) {
+  const auto n = options.find_integer(name);
+  return n ? std::optional(static_cast<uint32_t>(*n)) : std::nullopt;
+}
+
+}  // namespace
+
+PlacementRequest placement_request(const Options& options) {
+  PlacementRequest request;
+  const PlacementConfig placement = options.placement();
+  for (const PlacementRule& rule : placement.rules) {
+    (rule.origin == "-ot" ? request.rules : request.file_rules).push_back(rule);
+  }
+  request.budgets = placement.devices;
+  request.shorthands.cpu_moe = options.get_toggle("cpu-moe");
+  request.shorthands.n_cpu_moe = find_count(options, "n-cpu-moe");
+  request.shorthands.n_gpu_layers = find_count(options, "n-gpu-layers");
+  if (const auto split = options.find("tensor-split")) {
+    request.shorthands.tensor_split = tensor_split(*split);
+  }
+  return request;
+}
+
 EngineOptions engine_options(const Options& options) {
   const RunSettings settings = run_settings(options);
   EngineOptions engine;
@@ -86,6 +129,7 @@ EngineOptions engine_options(const Options& options) {
   engine.n_ctx = settings.n_ctx;
   engine.expert_groups = expert_groups(options);
   engine.execution = settings.execution;
+  engine.placement = placement_request(options);
   engine.pack = settings.pack;
   engine.prepare_decode = settings.prepare_decode;
   // What does not fit, or is not in the vocabulary, is told before minutes of loading.

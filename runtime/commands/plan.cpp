@@ -1,19 +1,51 @@
+#include "base/text.h"
 #include "runtime/commands/command.h"
 #include "runtime/plan_report.h"
+#include "runtime/saved_plan.h"
 
 namespace hybrid::commands {
+namespace {
+
+PlanMachine machine_of(const Options& options) {
+  const auto file = options.find("machine");
+  return file ? described_machine(read_machine(*file)) : this_machine();
+}
+
+/// The options that are no defaults, with who gave them.
+std::vector<PlanSetting> given_settings(const Options& options) {
+  std::vector<PlanSetting> given;
+  for (const OptionSpec& spec : option_table()) {
+    if (!applies_to(spec, options.command()) || !options.is_set(spec.name)) continue;
+    given.push_back({std::string(spec.name), join(options.get_list(spec.name), " "),
+                     options.source_text(spec.name)});
+  }
+  return given;
+}
+
+void save(const Options& options, const PlacementRequest& request, const PlacementPlan& plan) {
+  const std::string text = saved_plan(options, request, plan).dump(2) + "\n";
+  OutputFile file(options.get("save"));
+  file.write(text.data(), text.size());
+  file.close();
+}
+
+}  // namespace
 
 void plan(const Options& options) {
   const RunSettings settings = run_settings(options);
+  const PlacementRequest request = placement_request(options);
+  const PlanMachine machine = with_budgets(machine_of(options), request);
   const ModelHeaders model(model_path(options), expert_groups(options));
-  const PlanMachine machine = this_machine();
-  const std::vector<PlacementRule> rules;
+  if (options.is_set("save")) check_outputs(options, model.file, {"save"}, {"config", "machine"});
+  const std::vector<PlacementRule> rules = request.all_rules(model.config.n_layers, machine);
   const PlacementPlan plan = plan_placement(model, settings, rules, machine);
-  const uint32_t largest = largest_context(model, settings, rules, machine);
+  const PlanContext context{largest_context(model, settings, rules, machine),
+                            given_settings(options)};
+  if (options.is_set("save")) save(options, request, plan);
   if (options.get_toggle("json")) {
-    print(plan_json(model, plan, largest).dump(2) + "\n");
+    print(plan_json(model, plan, context).dump(2) + "\n");
   } else {
-    print(plan_text(model, plan, largest));
+    print(plan_text(model, plan, context));
   }
 }
 

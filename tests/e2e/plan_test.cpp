@@ -103,7 +103,55 @@ TEST_CASE("plan: what is wrong is one line") {
   check({"plan", "-m", f.dir.write("x.gguf", "no model").string()}, 1, "expected a GGUF file");
   check({"plan", "-m", f.model, "-ub", "4096"}, 2, "-ub 4096 is more than -b 2048");
   check({"plan", "-m", f.model, "-ctv", "q8_0"}, 2, "-ctv q8_0");
-  check({"plan", "-m", f.model, "--save", "x"}, 2, "not in this version yet");
-  check({"plan", "-m", f.model, "--machine", "x"}, 2, "not in this version yet");
+  check({"plan", "-m", f.model, "--save", f.model}, 1, "already uses that file");
+  check({"plan", "-m", f.model, "--machine", "/none.json"}, 1, "/none.json");
+  check({"plan", "-m", f.model, "-ot", "exps=GPU"}, 2, "did you mean CUDA0?");
+  check({"plan", "-m", f.model, "-ot", "exps=CUDA0"}, 1, "this machine has no CUDA0");
+  check({"plan", "-m", f.model, "-ngl", "99"}, 1, "-ngl 99: there is no GPU");
+  check({"plan", "-m", f.model, "-ts", "1,x"}, 2, "-ts: expected shares");
   check({"plan", "-m", f.model, "-n", "5"}, 2, "-n");
+}
+
+TEST_CASE("plan for a described machine, saved and planned again, is the same plan") {
+  const Files f;
+  const std::string machine = f.dir
+                                  .write("machine.json", R"({
+    "name": "one small GPU", "gpus": [{"name": "tiny", "memory_gib": 0.84, "pcie_gbs": 10}],
+    "cpu": {"sockets": 1, "cores": 4, "isa": "avx2", "memory_gib": 8, "bandwidth_gbs": 40}
+  })")
+                                  .string();
+  const std::string saved = f.dir.path() / "saved.json";
+  const Json first = plan_of({"-m", f.model, "--machine", machine, "-c", "64", "-ctk", "q8_0",
+                              "-ot", R"(blk\.1\.ffn_.*_exps=CPU)", "--save", saved});
+  CHECK(first["machine"] == "one small GPU");
+  CHECK(first["devices"].size() == 2);
+  CHECK(first["devices"][1]["label"] == "tiny");
+  CHECK(first["settings"][0]["source"] == "command line");
+  const Json again = plan_of({"--config", saved});
+  CHECK(again["devices"] == first["devices"]);
+  CHECK(again["predicted"] == first["predicted"]);
+  CHECK(again["context"] == 64);
+  CHECK(again["attention"] == first["attention"]);
+  REQUIRE(again["tensors"].size() == first["tensors"].size());
+  for (size_t i = 0; i < again["tensors"].size(); ++i) {
+    CHECK(again["tensors"][i]["device"] == first["tensors"][i]["device"]);
+  }
+  CHECK(again["settings"][0]["source"].get<std::string>().find("config ") == 0);
+}
+
+TEST_CASE("run takes rules for this machine's devices and refuses those for others") {
+  const Files f;
+  const auto run = [&](std::vector<std::string> words) {
+    words.insert(words.begin(), {"run", "-m", f.model, "-p", "x", "-n", "2"});
+    return run_program(words);
+  };
+  CHECK(run({"-ot", "exps=CPU", "--cpu-moe", "--n-cpu-moe", "2", "-ngl", "0"}).exit_code == 0);
+  const ProgramResult refused = run({"-ot", "exps=CUDA0"});
+  CHECK(refused.exit_code == 1);
+  CHECK(refused.err.find("-ot: exps=CUDA0: this machine has no CUDA0") != std::string::npos);
+  const std::string config =
+      f.dir.write("c.json", R"({"devices": [{"name": "CPU", "budget_bytes": 1000}]})").string();
+  const ProgramResult narrow = run({"--config", config});
+  CHECK(narrow.exit_code == 1);
+  CHECK(narrow.err.find("available are 1000 B") != std::string::npos);
 }

@@ -137,10 +137,10 @@ TEST_CASE("a rule for a device that is not there says which ones are") {
   };
   CHECK(error("exps=CUDA1", machine_with(16 * kGiB, 1, kGiB)) ==
         "-ot: exps=CUDA1: described has no CUDA1, its devices are: CPU, CUDA0");
-  CHECK(
-      error("exps=CUDA0", this_machine()) ==
-      "-ot: exps=CUDA0: this machine has no CUDA0, its devices are: CPU; --machine FILE plans for "
-      "another machine");
+  CHECK(error("exps=CUDA0", this_machine()) ==
+        "-ot: exps=CUDA0: this machine has no CUDA0, its devices are: CPU; `plan --machine FILE` "
+        "plans for "
+        "another machine");
 }
 
 TEST_CASE("lint finds rules without effect, experts torn apart and layers scattered") {
@@ -177,7 +177,7 @@ TEST_CASE("the report of a plan for several devices") {
   auto rules = parse_rules("ffn_.*_exps=CPU", "-ot");
   rules.front().experts = ExpertRange{0, 200};
   const PlacementPlan plan = plan_placement(r1.headers, settings(32768), rules, machine);
-  const auto json = plan_json(r1.headers, plan, 4096);
+  const auto json = plan_json(r1.headers, plan, {4096});
   REQUIRE(json["devices"].size() == 3);
   for (const auto& device : json["devices"]) {
     uint64_t sum = 0;
@@ -203,7 +203,7 @@ TEST_CASE("the report of a plan for several devices") {
     CHECK(tensor["parts"][0]["rule"] == "ffn_.*_exps=CPU experts 0-200");
     CHECK(tensor["parts"][1]["rule"].is_null());
   }
-  const std::string text = plan_text(r1.headers, plan, 4096);
+  const std::string text = plan_text(r1.headers, plan, {4096});
   for (const char* part :
        {"memory (CPU)", "memory (GPU)", "layers", "ffn_.*_exps experts 0-200", "fits: true",
         "largest context that fits: 4096\n", "predicted: decode "}) {
@@ -219,7 +219,7 @@ TEST_CASE("the report of a plan for the CPU alone") {
   PlanMachine machine = machine_with(32 * kMiB, 0, 0);
   const RunSettings of_run{.n_ctx = 100};
   const PlacementPlan plan = plan_placement(model, of_run, {}, machine);
-  const auto json = plan_json(model, plan, 0);
+  const auto json = plan_json(model, plan, {});
   const auto& cpu = json["devices"][0];
   CHECK(cpu["name"] == "CPU");
   CHECK(cpu["weights"]["panels_bytes"] == plan.run.weights.panels);
@@ -238,11 +238,11 @@ TEST_CASE("the report of a plan for the CPU alone") {
   machine.devices.front().capacity_bytes = machine.devices.front().budget_bytes = 1000;
   machine.name.clear();
   const PlacementPlan tight = plan_placement(model, of_run, {}, machine);
-  const auto tight_json = plan_json(model, tight, 0);
+  const auto tight_json = plan_json(model, tight, {});
   CHECK(tight_json["fits"] == false);
   CHECK(tight_json["devices"][0]["free_bytes"] == 0);
   CHECK(tight_json["why_not"] == tight.run.why_not(1000));
-  CHECK(plan_text(model, tight, 0).find("fits: false: not enough memory") != std::string::npos);
+  CHECK(plan_text(model, tight, {}).find("fits: false: not enough memory") != std::string::npos);
 }
 
 TEST_CASE("headers alone are enough, and what is missing of the rest is said") {
