@@ -5,6 +5,7 @@
 // devices that hold a part of it at the same time: the slowest counts. The hidden state goes to
 // each device but the layer's home and back, and from home to home.
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -39,27 +40,25 @@ class DecodeCost {
 
 template <class DeviceOf>
 double DecodeCost::layer_seconds(uint32_t layer, uint32_t home, const DeviceOf& device_of) const {
+  const size_t n = devices_.size();
   double before = 0;  // attention, one piece after the other
-  std::vector<double> together(devices_.size());
-  std::vector<bool> is_visited(devices_.size());
+  std::vector<double> together(n);
+  std::vector<uint32_t> visits(n);  // 1: for attention, 2: for the net
   for (const uint32_t i : pieces_[layer]) {
     const PlacementPiece& piece = model_.pieces[i];
     const uint32_t device = device_of(i);
     const double seconds = static_cast<double>(piece.token_bytes + piece.cache_token_bytes) /
                            devices_[device].read_rate;
-    if (model_.units[piece.unit].kind == UnitKind::attention) {
-      before += seconds;
-    } else {
-      together[device] += seconds;
-    }
-    is_visited[device] = true;
+    const bool is_attention = model_.units[piece.unit].kind == UnitKind::attention;
+    (is_attention ? before : together[device]) += seconds;
+    visits[device] |= is_attention ? 1 : 2;
   }
-  double hops = 0;
-  for (uint32_t d = 0; d < devices_.size(); ++d) {
-    if (is_visited[d] && d != home) hops += hop_seconds(home, d) + hop_seconds(d, home);
+  double slowest = 0, hops = 0;
+  for (uint32_t d = 0; d < n; ++d) {
+    slowest = std::max(slowest, together[d]);
+    const double visit = hop_seconds(home, d) + hop_seconds(d, home);
+    hops += visit * ((visits[d] & 1) + (visits[d] >> 1));
   }
-  double slowest = 0;
-  for (const double seconds : together) slowest = seconds > slowest ? seconds : slowest;
   return before + slowest + hops;
 }
 

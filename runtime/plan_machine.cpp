@@ -48,7 +48,7 @@ PlanMachine this_machine() {
 }
 
 PlanMachine described_machine(const MachineSpec& spec) {
-  PlanMachine machine{.name = spec.name, .devices = {}};
+  PlanMachine machine{.name = spec.name, .devices = {}, .n_cores = spec.cpu.n_cores};
   const auto add = [&](PlanDevice device, uint64_t n_bytes) {
     device.capacity_bytes = device.total_bytes = device.budget_bytes = n_bytes;
     machine.devices.push_back(std::move(device));

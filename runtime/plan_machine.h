@@ -24,6 +24,7 @@ struct PlanMachine {
   std::string name = {};            // "" for this one
   std::vector<PlanDevice> devices;  // the CPU first
   std::string basis = {};           // where rates come from, for a person
+  uint32_t n_cores = 0;             // of a described machine
 
   bool is_described() const { return !name.empty(); }
   /// Throws Error for a device that is not there; `what` asks for it.

@@ -32,9 +32,15 @@ void save(const Options& options, const PlacementRequest& request, const Placeme
 }  // namespace
 
 void plan(const Options& options) {
-  const RunSettings settings = run_settings(options);
   const PlacementRequest request = placement_request(options);
   const PlanMachine machine = with_budgets(machine_of(options), request);
+  RunSettings settings = run_settings(options);
+  if (machine.is_described() && !options.is_set("threads")) {
+    settings.execution.n_threads = static_cast<int>(machine.n_cores);
+    if (!options.is_set("threads-batch")) {
+      settings.execution.n_threads_batch = settings.execution.n_threads;
+    }
+  }
   const ModelHeaders model(model_path(options), expert_groups(options));
   if (options.is_set("save")) check_outputs(options, model.file, {"save"}, {"config", "machine"});
   const std::vector<PlacementRule> rules = request.all_rules(model.config.n_layers, machine);

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "tests/support/real_headers.h"
 #include "tests/support/run_program.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_model.h"
@@ -154,4 +155,52 @@ TEST_CASE("run takes rules for this machine's devices and refuses those for othe
   const ProgramResult narrow = run({"--config", config});
   CHECK(narrow.exit_code == 1);
   CHECK(narrow.err.find("available are 1000 B") != std::string::npos);
+}
+
+TEST_CASE("each sample config fits the machine it is for") {
+  const Files f;
+  const std::string r1 = f.dir.write("r1.gguf", r1_headers()).string();
+  const std::string small_r1 =
+      f.dir
+          .write("r1-q2.gguf",
+                 r1_headers({.type = hybrid::DType::q2_k, .down_type = hybrid::DType::q3_k}))
+          .string();
+  const std::string lite = f.dir.write("lite.gguf", lite_headers()).string();
+  const std::string configs = HYBRID_TEST_SOURCE_DIR "/configs/";
+  struct Sample {
+    const char *config, *machine;
+    const std::string& model;
+    const char *attention, *experts;  // devices of layer 30 (Lite: 20)
+  };
+  const Sample samples[] = {
+      {"deepseek-r1-1x24gb", "1x24gb-512gib", r1, "CUDA0", "CPU"},
+      {"deepseek-r1-2x24gb", "2x24gb-512gib", r1, "CUDA1", "CPU"},
+      {"deepseek-r1-1x48gb", "1x48gb-512gib", r1, "CUDA0", "CPU"},
+      {"deepseek-r1-15x24gb", "15x24gb-64gib", small_r1, "CUDA", "CUDA"},
+      {"deepseek-r1-dual-socket", "dual-socket-768gib", r1, "CPU", "CPU"},
+      {"deepseek-v2-lite-1x8gb", "1x8gb-16gib", lite, "CUDA0", "CPU"},
+      {"cpu-only", "dual-socket-768gib", lite, "CPU", "CPU"},
+  };
+  size_t n_configs = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(configs)) {
+    n_configs += entry.path().string().find("schema") == std::string::npos && !entry.is_directory();
+  }
+  CHECK(n_configs == std::size(samples));
+  for (const Sample& sample : samples) {
+    CAPTURE(std::string(sample.config));
+    const Json plan = plan_of({"-m", sample.model, "--config", configs + sample.config + ".json",
+                               "--machine", configs + "machines/" + sample.machine + ".json"});
+    CHECK(plan["fits"] == true);
+    CHECK(plan["warnings"].size() == 1);  // the data is not there
+    CHECK(plan["predicted"]["tg_tps"].get<double>() > 1);
+    const std::string layer = &sample.model == &lite ? "blk.20." : "blk.30.";
+    for (const auto& tensor : plan["tensors"]) {
+      const std::string name = tensor["name"];
+      if (name.find(layer) != 0) continue;
+      const bool is_routed = name.find("_exps") != std::string::npos;
+      CAPTURE(name);
+      CHECK(tensor["device"].get<std::string>().find(is_routed ? sample.experts
+                                                               : sample.attention) == 0);
+    }
+  }
 }

@@ -85,7 +85,7 @@ TEST_CASE("a config's rules and budgets reach the options") {
 TEST_CASE("the sample files are read") {
   const std::filesystem::path configs = HYBRID_TEST_SOURCE_DIR "/configs";
   Options options("inspect");
-  apply_config_file((configs / "one-gpu.json").string(), options);
+  apply_config_file((configs / "deepseek-r1-1x24gb.json").string(), options);
   CHECK(options.placement().rules.size() == 4);
   CHECK(options.placement().devices.size() == 2);
   for (const auto& entry : std::filesystem::directory_iterator(configs / "machines")) {
