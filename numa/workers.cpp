@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <list>
 #include <mutex>
 #include <optional>
 
@@ -56,28 +57,59 @@ class ThreadAllowance {
   int n_;
 };
 
+/// The teams that TBB threads have been asked to join and have not joined yet. On a machine that is
+/// busy enough they never do; what a task owns lies here then, as TBB's queues are out of sight of
+/// leak checkers. Never destroyed: a thread may come late.
+class Invitations {
+ public:
+  using Invitation = std::list<std::shared_ptr<Team>>::iterator;
+
+  static Invitation add(const std::shared_ptr<Team>& team) {
+    const std::lock_guard lock(mutex());
+    return open().insert(open().end(), team);
+  }
+  static std::shared_ptr<Team> take(Invitation invitation) {
+    const std::lock_guard lock(mutex());
+    std::shared_ptr<Team> team = std::move(*invitation);
+    open().erase(invitation);
+    return team;
+  }
+
+ private:
+  static std::list<std::shared_ptr<Team>>& open() {
+    static auto& teams = *new std::list<std::shared_ptr<Team>>;
+    return teams;
+  }
+  static std::mutex& mutex() {
+    static auto& mutex = *new std::mutex;
+    return mutex;
+  }
+};
+
 /// What a TBB thread does to become a member. Owns a part of the team, since it may run late.
 /// libtbb is not built for ThreadSanitizer, which so would see no order between the thread that
 /// makes a task and the one that runs it: a store and a load of our own give it one.
 class ServeTask {
  public:
-  explicit ServeTask(const std::shared_ptr<Team>& team) {
-    team_.store(new std::shared_ptr<Team>(team), std::memory_order_release);
+  explicit ServeTask(const std::shared_ptr<Team>& team) : invitation_(Invitations::add(team)) {
+    is_open_.store(true, std::memory_order_release);
   }
   ServeTask(ServeTask&& other) noexcept {
-    team_.store(other.take().release(), std::memory_order_release);
+    const bool is_open = other.is_open_.exchange(false, std::memory_order_acquire);
+    invitation_ = other.invitation_;
+    is_open_.store(is_open, std::memory_order_release);
   }
   ~ServeTask() { take(); }
-  void operator()() const { (*take())->serve(); }
+  void operator()() const { take()->serve(); }
 
  private:
-  std::unique_ptr<std::shared_ptr<Team>> take() const {
-    std::unique_ptr<std::shared_ptr<Team>> team(team_.load(std::memory_order_acquire));
-    team_.store(nullptr, std::memory_order_relaxed);
-    return team;
+  std::shared_ptr<Team> take() const {
+    return is_open_.exchange(false, std::memory_order_acquire) ? Invitations::take(invitation_)
+                                                               : nullptr;
   }
 
-  mutable std::atomic<std::shared_ptr<Team>*> team_{nullptr};  // null once run or moved from
+  mutable std::atomic<bool> is_open_{false};  // not run and not moved from
+  Invitations::Invitation invitation_;
 };
 
 /// Around every region: refuses one inside another, and two at a time.
