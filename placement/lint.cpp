@@ -13,9 +13,7 @@ namespace hybrid {
 namespace {
 
 std::string text_of_rule(const PlacementRule& rule) {
-  const std::string experts = rule.experts ? " experts " + rule.experts->text() : "";
-  return fmt::format("rule {}={}{} ({})", printable(rule.pattern), text_of(rule.device), experts,
-                     rule.origin);
+  return fmt::format("rule {} ({})", rule.text(), rule.origin);
 }
 
 std::string tensors_text(uint32_t n) { return fmt::format("{} tensor{}", n, n == 1 ? "" : "s"); }

@@ -15,10 +15,6 @@ namespace {
 /// Steps that a match may take: names are short, so more is an expression that never ends.
 constexpr uint32_t kMatchLimit = 1 << 20;
 
-std::string rule_text(const PlacementRule& rule) {
-  return fmt::format("{}: rule {}={}", rule.origin, printable(rule.pattern), text_of(rule.device));
-}
-
 bool is_word(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == ':'; }
 
 /// The length of `=WORD` at the start of text where a rule may end behind it, else 0.
@@ -63,6 +59,11 @@ std::string ExpertRange::text() const {
   return first == last ? std::to_string(first) : fmt::format("{}-{}", first, last);
 }
 
+std::string PlacementRule::text() const {
+  return fmt::format("{}={}{}", printable(pattern), text_of(device),
+                     experts ? " experts " + experts->text() : "");
+}
+
 std::vector<PlacementRule> parse_rules(std::string_view text, std::string_view origin) {
   std::vector<PlacementRule> rules;
   for (std::string_view rest = text; !rest.empty() || rules.empty();) {
@@ -103,7 +104,10 @@ RuleMatcher::RuleMatcher(std::span<const PlacementRule> rules) {
   for (const PlacementRule& rule : rules) {
     int error = 0;
     PCRE2_SIZE offset = 0;
-    Compiled c{.name = rule_text(rule), .code = {}, .data = {}, .context = {}};
+    Compiled c{.name = fmt::format("{}: rule {}", rule.origin, rule.text()),
+               .code = {},
+               .data = {},
+               .context = {}};
     c.code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(rule.pattern.data()),
                                rule.pattern.size(), 0, &error, &offset, nullptr));
     if (!c.code) {

@@ -31,6 +31,8 @@ struct PlacementRule {
   std::string origin = {};                  // who says so: "-ot", "--cpu-moe", "rules[2] of x.json"
 
   bool operator==(const PlacementRule&) const = default;
+  /// For a person: "exps=CPU", "exps=CUDA0 experts 0-31"; a long pattern is cut short.
+  std::string text() const;
 };
 
 /// The rules in a value of -ot: RE=DEVICE, and more behind `,` or `;`. A rule ends where =DEVICE is

@@ -50,6 +50,23 @@ std::vector<Remedy> remedies(const RunSettings& s) {
   return all;
 }
 
+/// Accelerators that what every use of them takes leaves no room on; "" where there are none.
+std::string unusable_text(const PlacementPlan& plan) {
+  uint32_t n = 0, first = 0;
+  for (uint32_t d = 1; d < plan.devices.size(); ++d) {
+    if (plan.devices[d].fixed_bytes <= plan.devices[d].budget_bytes) continue;
+    if (n++ == 0) first = d;
+  }
+  if (n == 0) return {};
+  const FixedBytes fixed = fixed_bytes(plan.run, plan.devices[first].name);
+  return fmt::format(
+      "{}{} cannot be used: micro-batch and attention's scratch take {}, the GPU's context and "
+      "margin {}, of {}",
+      text_of(plan.devices[first].name), n > 1 ? fmt::format(" and {} others", n - 1) : "",
+      format_bytes(fixed.activations), format_bytes(fixed.context),
+      format_bytes(plan.devices[first].budget_bytes));
+}
+
 uint64_t excess(const PlacementPlan& plan) {
   uint64_t n = 0;
   for (const uint32_t d : plan.fit.over_budget) {
@@ -128,8 +145,7 @@ PlacementPlan plan_placement(const ModelHeaders& headers, const RunSettings& set
   }
   std::vector<uint32_t> device_of_rule;
   for (const PlacementRule& rule : rules) {
-    device_of_rule.push_back(
-        machine.index_of(rule.device, rule.origin + ": " + printable(rule.pattern)));
+    device_of_rule.push_back(machine.index_of(rule.device, rule.origin + ": " + rule.text()));
   }
   FixedPieces fixed;
   for (const auto& rule : plan.input.rule_of) {
@@ -142,6 +158,9 @@ PlacementPlan plan_placement(const ModelHeaders& headers, const RunSettings& set
   }
   plan.findings = lint_placement({plan.input.inventory, plan.input.model, plan.devices, plan.rules,
                                   plan.input.n_matched, plan.input.n_decided, plan.fit.placement});
+  if (std::string text = unusable_text(plan); !text.empty()) {
+    plan.findings.push_back(std::move(text));
+  }
   return plan;
 }
 

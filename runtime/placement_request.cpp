@@ -17,7 +17,7 @@ std::vector<PlacementRule> PlacementRequest::all_rules(uint32_t n_layers,
     all.insert(all.end(), more.begin(), more.end());
   }
   for (const PlacementRule& rule : all) {
-    machine.index_of(rule.device, rule.origin + ": " + printable(rule.pattern));
+    machine.index_of(rule.device, rule.origin + ": " + rule.text());
   }
   return all;
 }

@@ -58,11 +58,6 @@ std::string_view layout_name(const PlacementPlan& plan, uint32_t tensor, uint32_
   return name_of(plan.run.tensors[tensor].layout);
 }
 
-std::string rule_text(const PlacementRule& rule) {
-  return fmt::format("{}={}{}", rule.pattern, text_of(rule.device),
-                     rule.experts ? " experts " + rule.experts->text() : "");
-}
-
 double decode_rate(const PlacementPlan& plan) {
   return plan.fits() && plan.fit.token_seconds > 0 ? 1 / plan.fit.token_seconds : 0;
 }

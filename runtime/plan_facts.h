@@ -33,9 +33,6 @@ std::vector<std::vector<TensorPlace>> tensor_places(const PlacementPlan& plan);
 /// "panels", or "blocks" on an accelerator, which takes tensors as the file has them.
 std::string_view layout_name(const PlacementPlan& plan, uint32_t tensor, uint32_t device);
 
-/// "\\.ffn_.*_exps\\.=CPU"
-std::string rule_text(const PlacementRule& rule);
-
 /// Tokens per second, one after the other, behind an empty context; 0 where it does not fit.
 double decode_rate(const PlacementPlan& plan);
 

@@ -111,11 +111,17 @@ Json rules_json(const PlacementPlan& plan) {
   return rules;
 }
 
+/// "PATTERN=DEVICE", the whole pattern.
+std::string rule_text(const PlacementRule& rule) {
+  return fmt::format("{}={}{}", valid_utf8(rule.pattern), text_of(rule.device),
+                     rule.experts ? " experts " + rule.experts->text() : "");
+}
+
 Json place_json(const PlacementPlan& plan, uint32_t tensor, const TensorPlace& place) {
   return {{"device", text_of(plan.devices[place.device].name)},
           {"node", nullptr},
           {"layout", layout_name(plan, tensor, place.device)},
-          {"rule", place.rule ? Json(valid_utf8(rule_text(plan.rules[*place.rule]))) : Json()}};
+          {"rule", place.rule ? Json(rule_text(plan.rules[*place.rule])) : Json()}};
 }
 
 Json tensors_json(const PlacementPlan& plan) {

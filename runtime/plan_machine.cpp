@@ -27,7 +27,7 @@ uint32_t PlanMachine::index_of(DeviceName device, const std::string& what) const
   for (uint32_t d = 0; d < devices.size(); ++d) {
     if (devices[d].name == device) return d;
   }
-  fail("{}={}: {} has no {}, its devices are: {}{}", what, text_of(device),
+  fail("{}: {} has no {}, its devices are: {}{}", what,
        is_described() ? printable(name) : "this machine", text_of(device), device_list(*this),
        is_described() ? "" : "; `plan --machine FILE` plans for another machine");
 }

@@ -225,7 +225,8 @@ std::string tensors_text(const PlacementPlan& plan) {
   for (size_t i = 0; i < plan.run.tensors.size(); ++i) {
     const PlannedTensor& planned = plan.run.tensors[i];
     const GgufTensorInfo& info = planned.tensor->info;
-    const std::string name = kind_of(info.name);
+    const bool is_small = planned.layout == TensorLayout::floats;
+    const std::string name = is_small ? "norms, biases" : kind_of(info.name);
     const auto [at, is_new] =
         index.emplace(std::tuple(name, info.type, planned.layout), kinds.size());
     if (is_new) kinds.push_back({name, info.type, planned.layout});

@@ -114,6 +114,8 @@ TEST_CASE("R1 at Q2_K on 15 GPUs of 24 GB at the whole context, without experts 
   CHECK(reason.find("attention's scratch 8") != std::string::npos);  // 80 GiB of scores and more
   CHECK(reason.find("-amb 512 would fit") != std::string::npos);
   CHECK(reason.find("-fa 1 would fit") != std::string::npos);
+  REQUIRE(unlimited.findings.size() == 1);
+  CHECK(unlimited.findings[0].find("CUDA0 and 14 others cannot be used: micro-batch and") == 0);
 }
 
 TEST_CASE("rules decide first, the rest is filled in around them") {
