@@ -23,16 +23,34 @@ class DecodeCost {
   template <class DeviceOf>
   double layer_seconds(uint32_t layer, uint32_t home, const DeviceOf& device_of) const;
 
-  /// Of moving the hidden state.
-  double hop_seconds(uint32_t from, uint32_t to) const;
+  /// Of moving the hidden states of n_tokens.
+  double hop_seconds(uint32_t from, uint32_t to, uint32_t n_tokens = 1) const;
 
   /// Seconds of a token: all layers, and the hidden state's way through their homes from the CPU
   /// and back to it.
   double token_seconds(const Placement& placement) const;
 
+  /// Seconds of a micro-batch of n_tokens with an empty cache, logits of its last token among it:
+  /// of each piece the longer of computing it and of reading what of it the tokens need,
+  /// attention's own products with the cache not counted. Infinite where a device's flop_rate is
+  /// needed and not known.
+  double batch_seconds(const Placement& placement, uint32_t n_tokens) const;
+
   const std::vector<uint32_t>& pieces_of(uint32_t layer) const { return pieces_[layer]; }
 
  private:
+  /// The layer, where each piece on its device takes piece_seconds(piece, device).
+  template <class DeviceOf, class PieceSeconds>
+  double layer_seconds(uint32_t layer, uint32_t home, const DeviceOf& device_of,
+                       const PieceSeconds& piece_seconds, uint32_t n_tokens) const;
+  /// All layers and the way through their homes.
+  template <class PieceSeconds>
+  double all_seconds(const Placement& placement, const PieceSeconds& piece_seconds,
+                     uint32_t n_tokens) const;
+  double decode_seconds(const PlacementPiece& piece, const PlacementDevice& device) const {
+    return static_cast<double>(piece.token_bytes + piece.cache_token_bytes) / device.read_rate;
+  }
+
   const PlacementModel& model_;
   const std::vector<PlacementDevice>& devices_;
   std::vector<std::vector<uint32_t>> pieces_;  // [n_layers + 1]
@@ -40,6 +58,15 @@ class DecodeCost {
 
 template <class DeviceOf>
 double DecodeCost::layer_seconds(uint32_t layer, uint32_t home, const DeviceOf& device_of) const {
+  return layer_seconds(
+      layer, home, device_of,
+      [this](const PlacementPiece& p, const PlacementDevice& d) { return decode_seconds(p, d); },
+      1);
+}
+
+template <class DeviceOf, class PieceSeconds>
+double DecodeCost::layer_seconds(uint32_t layer, uint32_t home, const DeviceOf& device_of,
+                                 const PieceSeconds& piece_seconds, uint32_t n_tokens) const {
   const size_t n = devices_.size();
   double before = 0;  // attention, one piece after the other
   std::vector<double> together(n);
@@ -47,16 +74,14 @@ double DecodeCost::layer_seconds(uint32_t layer, uint32_t home, const DeviceOf& 
   for (const uint32_t i : pieces_[layer]) {
     const PlacementPiece& piece = model_.pieces[i];
     const uint32_t device = device_of(i);
-    const double seconds = static_cast<double>(piece.token_bytes + piece.cache_token_bytes) /
-                           devices_[device].read_rate;
     const bool is_attention = model_.units[piece.unit].kind == UnitKind::attention;
-    (is_attention ? before : together[device]) += seconds;
+    (is_attention ? before : together[device]) += piece_seconds(piece, devices_[device]);
     visits[device] |= is_attention ? 1 : 2;
   }
   double slowest = 0, hops = 0;
   for (uint32_t d = 0; d < n; ++d) {
     slowest = std::max(slowest, together[d]);
-    const double visit = hop_seconds(home, d) + hop_seconds(d, home);
+    const double visit = hop_seconds(home, d, n_tokens) + hop_seconds(d, home, n_tokens);
     hops += visit * ((visits[d] & 1) + (visits[d] >> 1));
   }
   return before + slowest + hops;

@@ -33,7 +33,8 @@ struct PlacementPiece {
   uint32_t unit = 0;
   uint64_t cpu_bytes = 0;          // in the layout that the CPU's kernels read
   uint64_t accelerator_bytes = 0;  // in the file's blocks
-  uint64_t token_bytes = 0;        // that a decoded token reads
+  uint64_t token_bytes = 0;        // of accelerator_bytes, that a decoded token reads
+  double token_flop = 0;           // a token's multiplications and additions with it
   uint64_t cache_bytes = 0;        // of the context, where the layer's cache lies with this piece
   uint64_t cache_token_bytes = 0;  // of it, that a decoded token reads
 };
@@ -51,6 +52,7 @@ struct PlacementDevice {
   uint64_t fixed_bytes = 0;  // taken beside weights and cache; by an accelerator once it is used
   double read_rate = 0;      // bytes per second of weights and cache, in decode
   double link_rate = 0;      // bytes per second to and from an accelerator
+  double flop_rate = 0;      // of products of many tokens, per second; 0: unknown
   double hop_seconds = 0;    // of a transfer to or from it, whatever its size
 };
 

@@ -115,6 +115,12 @@ class Builder {
     piece.cpu_bytes = out_.cpu_weights.back().taken();
     piece.accelerator_bytes = t.tensor->info.n_bytes / n_all * n;
     piece.token_bytes = t.bytes_per_token * n / n_all;
+    if (t.role != TensorRole::norm) {
+      const double share = static_cast<double>(piece.token_bytes) /
+                           static_cast<double>(std::max<uint64_t>(t.tensor->info.n_bytes, 1));
+      const TensorView view = GgufFile::describe(*t.tensor);
+      piece.token_flop = 2 * share * static_cast<double>(view.n_elements());
+    }
     if (holds_cache(t)) {
       const uint64_t n_layers = headers_.config.n_layers;
       piece.cache_bytes = plan_.sequence.cache_bytes / n_layers;

@@ -141,6 +141,7 @@ PlacementPlan plan_placement(const ModelHeaders& headers, const RunSettings& set
                             .fixed_bytes = plan.fixed.back().n_bytes(),
                             .read_rate = d.read_rate,
                             .link_rate = d.link_rate,
+                            .flop_rate = d.flop_rate,
                             .hop_seconds = d.hop_seconds});
   }
   std::vector<uint32_t> device_of_rule;

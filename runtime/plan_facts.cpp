@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "placement/decode_cost.h"
 
 namespace hybrid {
 
@@ -60,6 +61,12 @@ std::string_view layout_name(const PlacementPlan& plan, uint32_t tensor, uint32_
 
 double decode_rate(const PlacementPlan& plan) {
   return plan.fits() && plan.fit.token_seconds > 0 ? 1 / plan.fit.token_seconds : 0;
+}
+
+double prefill_rate(const PlacementPlan& plan) {
+  if (!plan.fits()) return 0;
+  const uint32_t n = plan.run.sequence.n_ubatch;
+  return n / DecodeCost(plan.input.model, plan.devices).batch_seconds(plan.fit.placement, n);
 }
 
 std::string plural(uint64_t n, const char* word) {

@@ -36,6 +36,9 @@ std::string_view layout_name(const PlacementPlan& plan, uint32_t tensor, uint32_
 /// Tokens per second, one after the other, behind an empty context; 0 where it does not fit.
 double decode_rate(const PlacementPlan& plan);
 
+/// Of a prompt of one micro-batch; 0 where it does not fit or a rate is not known.
+double prefill_rate(const PlacementPlan& plan);
+
 std::string plural(uint64_t n, const char* word);
 
 }  // namespace hybrid

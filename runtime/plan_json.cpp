@@ -167,7 +167,7 @@ Json model_json(const ModelHeaders& model) {
 
 Json plan_json(const ModelHeaders& model, const PlacementPlan& plan, const PlanContext& context) {
   const ExecutionOptions& e = plan.run.settings.execution;
-  const double rate = decode_rate(plan);
+  const double rate = decode_rate(plan), prefill = prefill_rate(plan);
   Json devices = Json::array();
   for (uint32_t d = 0; d < plan.devices.size(); ++d) devices.push_back(device_json(plan, d));
   Json settings = Json::array();
@@ -191,7 +191,7 @@ Json plan_json(const ModelHeaders& model, const PlacementPlan& plan, const PlanC
           {"why_not", why_not(model, plan)},
           {"warnings", plan_warnings(model, plan)},
           {"predicted",
-           {{"pp_tps", nullptr},
+           {{"pp_tps", prefill > 0 ? Json(prefill) : Json()},
             {"tg_tps", rate > 0 ? Json(rate) : Json()},
             {"basis", plan.machine.basis}}},
           {"rules", rules_json(plan)},

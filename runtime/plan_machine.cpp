@@ -54,7 +54,10 @@ PlanMachine described_machine(const MachineSpec& spec) {
     machine.devices.push_back(std::move(device));
   };
   const auto& cpu_rate = spec.cpu.bandwidth_bytes_per_s;
-  add({.name = {}, .read_rate = cpu_rate.value_or(kDefaultCpuReadRate)}, spec.cpu.memory_bytes);
+  add({.name = {},
+       .read_rate = cpu_rate.value_or(kDefaultCpuReadRate),
+       .flop_rate = spec.cpu.prefill_flop_per_s.value_or(0)},
+      spec.cpu.memory_bytes);
   machine.basis = "The basis: reading from memory, " +
                   rate_text("CPU", machine.devices.front().read_rate, cpu_rate.has_value());
   for (const MachineGpu& gpu : spec.gpus) {
@@ -63,6 +66,7 @@ PlanMachine described_machine(const MachineSpec& spec) {
          .label = gpu.name,
          .read_rate = gpu.bandwidth_bytes_per_s.value_or(kDefaultGpuReadRate),
          .link_rate = gpu.pcie_bytes_per_s.value_or(kDefaultLinkRate),
+         .flop_rate = gpu.flop_per_s.value_or(0),
          .hop_seconds = kHopSeconds},
         gpu.memory_bytes);
     if (index > 0 && gpu == spec.gpus[index - 1]) continue;

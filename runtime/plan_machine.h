@@ -17,6 +17,7 @@ struct PlanDevice {
   uint64_t budget_bytes = 0;    // what the plan may take of it
   double read_rate = 0;         // bytes per second; see PlacementDevice
   double link_rate = 0;
+  double flop_rate = 0;
   double hop_seconds = 0;
 };
 

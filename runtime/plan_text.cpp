@@ -259,9 +259,12 @@ std::string verdict_text(const ModelHeaders& model, const PlacementPlan& plan,
                                                : "")
                              : "no context fits\n";
   const double rate = decode_rate(plan);
-  out += fmt::format("predicted: {}; prefill unknown. {}\n",
-                     rate > 0 ? fmt::format("decode {:.1f} t/s", rate) : "nothing",
-                     plan.machine.basis);
+  const double prefill = prefill_rate(plan);
+  out += fmt::format(
+      "predicted: {}, {}. {}\n",
+      rate > 0 ? fmt::format("decode {:.1f} t/s", rate) : "decode unknown",
+      prefill > 0 ? fmt::format("prefill of a micro-batch {:.0f} t/s", prefill) : "prefill unknown",
+      plan.machine.basis);
   for (const std::string& warning : plan_warnings(model, plan)) {
     out += "warning: " + warning + "\n";
   }

@@ -173,6 +173,29 @@ TEST_CASE("lint finds rules without effect, experts torn apart and layers scatte
       std::string::npos);
 }
 
+TEST_CASE("prefill is predicted where all rates are known") {
+  const HeaderFile r1(r1_headers());
+  PlanMachine machine = machine_with(512 * kGiB, 1, 24 * kGiB);
+  const auto predicted = [&] {
+    const PlacementPlan plan = plan_placement(r1.headers, settings(4096), {}, machine);
+    return plan_json(r1.headers, plan, {})["predicted"]["pp_tps"];
+  };
+  CHECK(predicted().is_null());
+  machine.devices[1].flop_rate = 100e12;
+  CHECK(predicted().is_null());
+  // 57 layers of routed experts on the CPU: 8 x 3 x 7168 x 2048 multiplications and additions each.
+  machine.devices[0].flop_rate = 10e12;
+  const double bound = 10e12 / (57.0 * 8 * 3 * 7168 * 2048 * 2);
+  CHECK(predicted().get<double>() < bound);
+  CHECK(predicted().get<double>() > 0.4 * bound);
+  // As fast as can be: all experts are read once for a micro-batch of 512.
+  machine.devices[0].flop_rate = machine.devices[1].flop_rate = 1e18;
+  const double all_bytes = 57.0 * 256 * 3 * 7168 * 2048 * 144 / 256;
+  const double reading = 512 * 200e9 / all_bytes;
+  CHECK(predicted().get<double>() < 1.001 * reading);
+  CHECK(predicted().get<double>() > 0.8 * reading);
+}
+
 TEST_CASE("the report of a plan for several devices") {
   const HeaderFile r1(r1_headers());
   const PlanMachine machine = machine_with(512 * kGiB, 2, 24 * kGiB);
