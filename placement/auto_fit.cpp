@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "base/error.h"
-#include "placement/decode_cost.h"
+#include "placement/step_cost.h"
 
 namespace hybrid {
 namespace {
@@ -217,7 +217,7 @@ class Fitter {
   const PlacementModel& model_;
   const std::vector<PlacementDevice>& devices_;
   const FixedPieces& fixed_;
-  DecodeCost cost_;
+  StepCost cost_;
   std::vector<uint32_t> accelerators_;             // indices of devices
   std::vector<uint64_t> used_;                     // [devices]: by rules
   std::vector<bool> is_used_;                      // [devices]: by rules
@@ -253,7 +253,7 @@ FitResult fit_placement(const PlacementModel& model, const std::vector<Placement
                         const FixedPieces& fixed) {
   FitResult result;
   result.placement = Fitter(model, devices, fixed).best();
-  result.token_seconds = DecodeCost(model, devices).token_seconds(result.placement);
+  result.token_seconds = StepCost(model, devices).token_seconds(result.placement);
   for (const DeviceLoad& load : device_loads(model, devices, result.placement)) {
     result.used_bytes.push_back(load.n_bytes());
   }

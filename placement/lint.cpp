@@ -7,7 +7,7 @@
 #include <set>
 
 #include "base/error.h"
-#include "placement/decode_cost.h"
+#include "placement/step_cost.h"
 
 namespace hybrid {
 namespace {

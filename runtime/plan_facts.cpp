@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "placement/decode_cost.h"
+#include "placement/step_cost.h"
 
 namespace hybrid {
 
@@ -66,7 +66,7 @@ double decode_rate(const PlacementPlan& plan) {
 double prefill_rate(const PlacementPlan& plan) {
   if (!plan.fits()) return 0;
   const uint32_t n = plan.run.sequence.n_ubatch;
-  return n / DecodeCost(plan.input.model, plan.devices).batch_seconds(plan.fit.placement, n);
+  return n / StepCost(plan.input.model, plan.devices).batch_seconds(plan.fit.placement, n);
 }
 
 std::string plural(uint64_t n, const char* word) {

@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <random>
 
-#include "placement/decode_cost.h"
+#include "placement/step_cost.h"
 
 using namespace hybrid;
 
@@ -95,7 +95,7 @@ FitResult fit(const Case& c) { return fit_placement(c.model, c.devices, c.fixed)
 /// The least time of all placements with these homes: experts in every number that has room, in
 /// the order of what they save.
 double best_with_homes(const Case& c, const std::vector<uint32_t>& homes) {
-  const DecodeCost cost(c.model, c.devices);
+  const StepCost cost(c.model, c.devices);
   Placement placement{homes, std::vector<uint32_t>(c.model.pieces.size())};
   for (uint32_t i = 0; i < c.model.pieces.size(); ++i) {
     const PlacementUnit& unit = c.model.units[c.model.pieces[i].unit];

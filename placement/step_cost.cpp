@@ -1,4 +1,4 @@
-#include "placement/decode_cost.h"
+#include "placement/step_cost.h"
 
 #include <algorithm>
 #include <cmath>
@@ -7,7 +7,7 @@
 
 namespace hybrid {
 
-DecodeCost::DecodeCost(const PlacementModel& model, const std::vector<PlacementDevice>& devices)
+StepCost::StepCost(const PlacementModel& model, const std::vector<PlacementDevice>& devices)
     : model_(model), devices_(devices), pieces_(model.n_layers + 1) {
   for (const PlacementDevice& d : devices) HYBRID_CHECK(d.read_rate > 0);
   for (uint32_t i = 0; i < model.pieces.size(); ++i) {
@@ -16,7 +16,7 @@ DecodeCost::DecodeCost(const PlacementModel& model, const std::vector<PlacementD
   }
 }
 
-double DecodeCost::hop_seconds(uint32_t from, uint32_t to, uint32_t n_tokens) const {
+double StepCost::hop_seconds(uint32_t from, uint32_t to, uint32_t n_tokens) const {
   if (from == to) return 0;
   double seconds = 0;  // between two accelerators: by way of the CPU's memory
   for (const uint32_t d : {from, to}) {
@@ -29,8 +29,8 @@ double DecodeCost::hop_seconds(uint32_t from, uint32_t to, uint32_t n_tokens) co
 }
 
 template <class PieceSeconds>
-double DecodeCost::all_seconds(const Placement& placement, const PieceSeconds& piece_seconds,
-                               uint32_t n_tokens) const {
+double StepCost::all_seconds(const Placement& placement, const PieceSeconds& piece_seconds,
+                             uint32_t n_tokens) const {
   double seconds = 0;
   uint32_t at = 0;
   for (uint32_t layer = 0; layer <= model_.n_layers; ++layer) {
@@ -44,14 +44,14 @@ double DecodeCost::all_seconds(const Placement& placement, const PieceSeconds& p
   return seconds + hop_seconds(at, 0, 1);  // logits
 }
 
-double DecodeCost::token_seconds(const Placement& placement) const {
+double StepCost::token_seconds(const Placement& placement) const {
   return all_seconds(
       placement,
       [this](const PlacementPiece& p, const PlacementDevice& d) { return decode_seconds(p, d); },
       1);
 }
 
-double DecodeCost::batch_seconds(const Placement& placement, uint32_t n_tokens) const {
+double StepCost::batch_seconds(const Placement& placement, uint32_t n_tokens) const {
   const auto piece_seconds = [&](const PlacementPiece& piece, const PlacementDevice& device) {
     if (piece.accelerator_bytes == 0) return 0.0;
     const bool is_output = model_.units[piece.unit].kind == UnitKind::output;

@@ -1,5 +1,6 @@
 #pragma once
-// How long a decoded token takes, by the bytes it reads and the transfers it needs.
+// How long a step takes: a decoded token by the bytes it reads and the transfers it needs, a
+// micro-batch also by its products.
 //
 // A layer reads its attention's pieces one after the other. Its feed-forward net runs on all
 // devices that hold a part of it at the same time: the slowest counts. The hidden state goes to
@@ -14,9 +15,9 @@
 namespace hybrid {
 
 /// Where the pieces of each layer stand among the model's: looked up again and again.
-class DecodeCost {
+class StepCost {
  public:
-  DecodeCost(const PlacementModel& model, const std::vector<PlacementDevice>& devices);
+  StepCost(const PlacementModel& model, const std::vector<PlacementDevice>& devices);
 
   /// Seconds of layer `layer` (n_layers: the output) with its hidden state on device `home`;
   /// device_of(piece) gives the device of each of its pieces.
@@ -57,7 +58,7 @@ class DecodeCost {
 };
 
 template <class DeviceOf>
-double DecodeCost::layer_seconds(uint32_t layer, uint32_t home, const DeviceOf& device_of) const {
+double StepCost::layer_seconds(uint32_t layer, uint32_t home, const DeviceOf& device_of) const {
   return layer_seconds(
       layer, home, device_of,
       [this](const PlacementPiece& p, const PlacementDevice& d) { return decode_seconds(p, d); },
@@ -65,8 +66,8 @@ double DecodeCost::layer_seconds(uint32_t layer, uint32_t home, const DeviceOf& 
 }
 
 template <class DeviceOf, class PieceSeconds>
-double DecodeCost::layer_seconds(uint32_t layer, uint32_t home, const DeviceOf& device_of,
-                                 const PieceSeconds& piece_seconds, uint32_t n_tokens) const {
+double StepCost::layer_seconds(uint32_t layer, uint32_t home, const DeviceOf& device_of,
+                               const PieceSeconds& piece_seconds, uint32_t n_tokens) const {
   const size_t n = devices_.size();
   double before = 0;  // attention, one piece after the other
   std::vector<double> together(n);
