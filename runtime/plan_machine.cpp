@@ -16,9 +16,12 @@ std::string device_list(const PlanMachine& machine) {
   return list;
 }
 
-/// "CPU 460 GB/s", and whether that is known.
-std::string rate_text(const std::string& device, double rate, bool is_known) {
-  return fmt::format("{} {:.0f} GB/s{}", device, rate * 1e-9, is_known ? "" : " (a default)");
+/// "CPU 460 GB/s and 12.0 TFLOP/s", and what of it is not known.
+std::string rates_text(const PlanDevice& device, bool is_known) {
+  std::string text = fmt::format("{} {:.0f} GB/s{}", text_of(device.name), device.read_rate * 1e-9,
+                                 is_known ? "" : " (a default)");
+  if (device.flop_rate > 0) text += fmt::format(" and {:.1f} TFLOP/s", device.flop_rate * 1e-12);
+  return text;
 }
 
 }  // namespace
@@ -58,8 +61,7 @@ PlanMachine described_machine(const MachineSpec& spec) {
        .read_rate = cpu_rate.value_or(kDefaultCpuReadRate),
        .flop_rate = spec.cpu.prefill_flop_per_s.value_or(0)},
       spec.cpu.memory_bytes);
-  machine.basis = "The basis: reading from memory, " +
-                  rate_text("CPU", machine.devices.front().read_rate, cpu_rate.has_value());
+  machine.basis = "The basis: " + rates_text(machine.devices.front(), cpu_rate.has_value());
   for (const MachineGpu& gpu : spec.gpus) {
     const auto index = static_cast<uint32_t>(machine.devices.size() - 1);
     add({.name = {DeviceKind::cuda, index},
@@ -71,8 +73,7 @@ PlanMachine described_machine(const MachineSpec& spec) {
         gpu.memory_bytes);
     if (index > 0 && gpu == spec.gpus[index - 1]) continue;
     machine.basis +=
-        ", " + rate_text(text_of(machine.devices.back().name), machine.devices.back().read_rate,
-                         gpu.bandwidth_bytes_per_s.has_value());
+        ", " + rates_text(machine.devices.back(), gpu.bandwidth_bytes_per_s.has_value());
   }
   return machine;
 }
