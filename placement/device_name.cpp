@@ -13,15 +13,20 @@ namespace hybrid {
 namespace {
 
 struct Kind {
-  std::string_view word;
+  std::string_view word, name;
   DeviceKind kind;
   bool is_numbered;
 };
-constexpr Kind kKinds[] = {{"CPU", DeviceKind::cpu, false},
-                           {"NODE", DeviceKind::node, true},
-                           {"DISK", DeviceKind::disk, false},
-                           {"CUDA", DeviceKind::cuda, true},
-                           {"SIM", DeviceKind::sim, true}};
+constexpr Kind kKinds[] = {{"CPU", "cpu", DeviceKind::cpu, false},
+                           {"NODE", "node", DeviceKind::node, true},
+                           {"DISK", "disk", DeviceKind::disk, false},
+                           {"CUDA", "cuda", DeviceKind::cuda, true},
+                           {"SIM", "sim", DeviceKind::sim, true}};
+
+const Kind& kind_of(DeviceKind kind) {
+  return *std::find_if(std::begin(kKinds), std::end(kKinds),
+                       [&](const Kind& k) { return k.kind == kind; });
+}
 
 std::string nearest_device(std::string_view word) {
   std::string upper(word);
@@ -37,11 +42,11 @@ std::string nearest_device(std::string_view word) {
 
 }  // namespace
 
+std::string_view name_of(DeviceKind kind) { return kind_of(kind).name; }
+
 std::string text_of(DeviceName device) {
-  const Kind* kind = std::find_if(std::begin(kKinds), std::end(kKinds),
-                                  [&](const Kind& k) { return k.kind == device.kind; });
-  return kind->is_numbered ? fmt::format("{}{}", kind->word, device.index)
-                           : std::string(kind->word);
+  const Kind& kind = kind_of(device.kind);
+  return kind.is_numbered ? fmt::format("{}{}", kind.word, device.index) : std::string(kind.word);
 }
 
 std::optional<DeviceName> parse_device(std::string_view word) {

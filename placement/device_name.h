@@ -17,6 +17,9 @@ enum class DeviceKind {
   sim,   // SIM0..: a simulated device
 };
 
+/// "cpu", "node", "disk", "cuda", "sim"
+std::string_view name_of(DeviceKind kind);
+
 struct DeviceName {
   DeviceKind kind = DeviceKind::cpu;
   uint32_t index = 0;  // 0 for CPU and DISK, which are one each

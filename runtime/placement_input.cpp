@@ -10,7 +10,7 @@
 namespace hybrid {
 namespace {
 
-UnitKind kind_of(TensorRole role, bool is_dense_norm) {
+UnitKind kind_of(TensorRole role, bool is_of_layer) {
   switch (role) {
     case TensorRole::embedding:
       return UnitKind::embedding;
@@ -25,7 +25,7 @@ UnitKind kind_of(TensorRole role, bool is_dense_norm) {
     case TensorRole::routed_down:
       return UnitKind::routed;
     default:  // norms and the router are small, and computed where attention is
-      return is_dense_norm ? UnitKind::output : UnitKind::attention;
+      return is_of_layer ? UnitKind::attention : UnitKind::output;
   }
 }
 
@@ -163,7 +163,7 @@ class Builder {
 
   uint32_t unit_of(const InventoryTensor& t) {
     const bool is_of_layer = t.layer >= 0;
-    const UnitKind kind = kind_of(t.role, !is_of_layer);
+    const UnitKind kind = kind_of(t.role, is_of_layer);
     const uint32_t layer = is_of_layer                ? static_cast<uint32_t>(t.layer)
                            : kind == UnitKind::output ? headers_.config.n_layers
                                                       : 0;

@@ -122,11 +122,6 @@ std::string terms_text(const PlacementPlan& plan, uint32_t d) {
 
 }  // namespace
 
-bool PlacementPlan::uses_accelerator() const {
-  return std::any_of(fit.placement.device_of.begin(), fit.placement.device_of.end(),
-                     [&](uint32_t d) { return devices[d].name.is_accelerator(); });
-}
-
 PlacementPlan plan_placement(const ModelHeaders& headers, const RunSettings& settings,
                              const std::vector<PlacementRule>& rules, const PlanMachine& machine) {
   PlacementPlan plan{.run = plan_run(headers.file, headers.config, headers.weights, settings),

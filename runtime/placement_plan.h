@@ -32,7 +32,6 @@ struct PlacementPlan {
   std::string refusal = {};                // why attention cannot run with these options; or ""
 
   bool fits() const { return refusal.empty() && fit.fits(); }
-  bool uses_accelerator() const;
 };
 
 /// Throws Error for a rule whose device the machine does not have.

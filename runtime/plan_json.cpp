@@ -20,28 +20,13 @@ uint64_t transposed_bytes(const KvCache::Shape& shape) {
   return shape.n_bytes() - rows.n_bytes();
 }
 
-std::string_view kind_name(DeviceKind kind) {
-  switch (kind) {
-    case DeviceKind::cuda:
-      return "cuda";
-    case DeviceKind::sim:
-      return "sim";
-    case DeviceKind::node:
-      return "node";
-    case DeviceKind::disk:
-      return "disk";
-    default:
-      return "cpu";
-  }
-}
-
 Json device_json(const PlacementPlan& plan, uint32_t d) {
   const PlanDevice& device = plan.machine.devices[d];
   const DeviceLoad& load = plan.loads[d];
   const bool is_cpu = d == 0;
   const WeightBytes w = is_cpu ? cpu_weights(plan) : WeightBytes{};
   Json out = {{"name", text_of(device.name)},
-              {"kind", kind_name(device.name.kind)},
+              {"kind", name_of(device.name.kind)},
               {"simulated", device.name.kind == DeviceKind::sim},
               {"label", valid_utf8(device.label)},
               {"capacity_bytes", device.capacity_bytes},

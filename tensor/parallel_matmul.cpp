@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/rounding.h"
 #include "tensor/matmul.h"
 #include "tensor/panel_matmul.h"
 #include "tensor/simd_level.h"
@@ -17,9 +18,9 @@ constexpr uint64_t kPanelsPerPiece = 2;  // that the kernel for one token reads 
 
 /// kRowsPerTask, or fewer where a weight has few rows, as a router: every thread gets some.
 uint64_t rows_per_task(uint64_t n_rows, int n_threads) {
-  const uint64_t n_groups = (n_rows + kMatmulRowGroup - 1) / kMatmulRowGroup;
-  const auto n = static_cast<uint64_t>(n_threads);
-  return std::min(kRowsPerTask, (n_groups + n - 1) / n * kMatmulRowGroup);
+  const uint64_t n_groups = divide_up(n_rows, kMatmulRowGroup);
+  const uint64_t n_each = divide_up(n_groups, static_cast<uint64_t>(n_threads));
+  return std::min(kRowsPerTask, n_each * kMatmulRowGroup);
 }
 
 void matmul_floats(const Weight& w, MatmulInput& in, float* y, Workers& workers) {
