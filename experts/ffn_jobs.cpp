@@ -109,9 +109,10 @@ class Runner {
     take(tiles_bytes(s_.first_row.back(), n_embd_));
     workers_.parallel_for(args_.jobs.size(), 1, [&](uint64_t begin, uint64_t end) {
       for (uint64_t j = begin; j < end; ++j) {
-        for (uint64_t row = s_.first_row[j]; row < s_.first_row[j + 1]; ++row) {
-          const uint64_t i = row - s_.first_row[j];
-          if (i < args_.jobs[j].n_slots) {
+        const TokenTiles places = tiles_of(args_.jobs[j]);
+        for (uint64_t i = 0; i < places.n_places(); ++i) {
+          const uint64_t row = s_.first_row[j] + places.row(i);
+          if (i < places.n_tokens()) {
             copy_tile_row(token_of(args_.jobs[j].first_slot + i), row);
           } else {
             clear_tile_row(n_embd_, s_.gathered.data(), row);
@@ -123,8 +124,9 @@ class Runner {
 
   void copy_tile_row(uint64_t token, uint64_t row) {
     auto* input = const_cast<std::byte*>(args_.input.tile_rows().tiles);  // only read
+    const uint64_t from = TokenTiles(n_tokens_).row(token);
     for (uint64_t g = 0; g < n_tile_groups(n_embd_); ++g) {
-      std::memcpy(tile_row(s_.gathered.data(), n_embd_, row, g), tile_row(input, n_embd_, token, g),
+      std::memcpy(tile_row(s_.gathered.data(), n_embd_, row, g), tile_row(input, n_embd_, from, g),
                   64);
     }
   }
@@ -139,10 +141,17 @@ class Runner {
   }
   TileRows input_tiles(uint64_t index) const {
     const bool in_order = args_.slot_tokens.empty();
-    const TileRows all{in_order ? args_.input.tile_rows().tiles : s_.gathered.data(), nullptr, 0};
-    return all.part(s_.first_row[index] / kTileTokens, n_tiles(args_.jobs[index]), n_embd_);
+    const TokenTiles places = tiles_of(args_.jobs[index]);
+    const TileRows all{in_order ? args_.input.tile_rows().tiles : s_.gathered.data(), nullptr, 0,
+                       places.per_tile()};
+    return all.part(s_.first_row[index] / kTileTokens, places.n_tiles(), n_embd_);
   }
-  static uint64_t n_tiles(const FfnJob& job) { return n_token_tiles(job.n_slots); }
+  static TokenTiles tiles_of(const FfnJob& job) { return TokenTiles(job.n_slots); }
+  /// The hidden row of a job's slot.
+  uint64_t hidden_row(const JobRows& rows, uint64_t slot) const {
+    const bool in_tiles = out_form_ == InputForm::tiles;
+    return s_.first_row[rows.index] + (in_tiles ? tiles_of(rows.job).row(slot) : slot);
+  }
 
   /// Units that a thread takes together where there are several tokens. Who begins a piece brings
   /// the job's tokens into a cache of its own. That counts where few tokens meet each weight, so
@@ -200,7 +209,7 @@ class Runner {
     std::byte* rest = s_.hidden.rest(s_.first_row[rows.index]);
     // The last 16 columns of an odd number of panels.
     if (rows.end == n_ff_ && (n_ff_ - 1) % kTileCols < kPanelRows) {
-      for (uint64_t t = 0; t < n_tiles(rows.job) * kTileTokens; ++t) {
+      for (uint64_t t = 0; t < tiles_of(rows.job).n_tiles() * kTileTokens; ++t) {
         std::memset(tile_row(hidden, n_ff_, t, n_ff_ / kTileCols), 0, 64);
         std::memset(tile_row(rest, n_ff_, t, n_ff_ / kTileCols), 0, 64);
       }
@@ -224,8 +233,7 @@ class Runner {
       gate_and_up_products(part, gate, up);
       ops.silu_mul(gate, up, n);
       for (uint64_t i = 0; i < n; i += HiddenRows::kCols) {
-        s_.hidden.store(s_.first_row[rows.index], row + i, gate + i,
-                        std::min(HiddenRows::kCols, n - i));
+        s_.hidden.store(hidden_row(rows, 0), row + i, gate + i, std::min(HiddenRows::kCols, n - i));
       }
     }
   }
@@ -243,17 +251,18 @@ class Runner {
 
   /// One unit by way of floats, a few tokens at a time.
   void gated_unit(const JobRows& rows) {
-    constexpr uint64_t kTokens = 48;
+    constexpr uint64_t kTiles = 3, kTokens = kTiles * kTileTokens;
     alignas(64) float gate[kTokens][kUnitRows], up[kTokens][kUnitRows];
     const uint64_t n = rows.end - rows.begin;
     const RowOps ops = row_ops();
-    for (uint64_t slot = 0; slot < rows.job.n_slots; slot += kTokens) {
-      const uint64_t n_slots = std::min<uint64_t>(kTokens, rows.job.n_slots - slot);
+    const uint64_t step = kTiles * (with_tiles() ? tiles_of(rows.job).per_tile() : kTileTokens);
+    for (uint64_t slot = 0; slot < rows.job.n_slots; slot += step) {
+      const uint64_t n_slots = std::min(step, rows.job.n_slots - slot);
       unit_product(rows.job.gate, in_form_, rows, slot, n_slots, gate[0]);
       unit_product(rows.job.up, up_form_, rows, slot, n_slots, up[0]);
       for (uint64_t i = 0; i < n_slots; ++i) {
         ops.silu_mul(gate[i], up[i], n);
-        s_.hidden.store(s_.first_row[rows.index] + slot + i, rows.begin, gate[i], n);
+        s_.hidden.store(hidden_row(rows, slot + i), rows.begin, gate[i], n);
       }
     }
   }
@@ -272,8 +281,9 @@ class Runner {
       float_rows(w, x, n, rows.begin, rows.end, y, kUnitRows);
     } else {
 #if defined(__x86_64__)
+      const TileRows all = input_tiles(rows.index);
       const TileRows x =
-          input_tiles(rows.index).part(slot / kTileTokens, n_token_tiles(n), n_embd_);
+          all.part(slot / all.per_tile, (n + all.per_tile - 1) / all.per_tile, n_embd_);
       const auto store = [&](const Bf16Product::Sums& s) {
         Bf16Product::Sums at = s;
         at.pair -= begin / 2;
@@ -312,7 +322,9 @@ class Runner {
       const auto store = [&](const Bf16Product::Sums& sums) {
         store_sums(sums, job.n_slots, n_embd_, out, n_embd_);
       };
-      const TileRows x{s_.hidden.tiles(first_row), s_.hidden.rest(first_row), n_tiles(job)};
+      const TokenTiles places = tiles_of(job);
+      const TileRows x{s_.hidden.tiles(first_row), s_.hidden.rest(first_row), places.n_tiles(),
+                       places.per_tile()};
       multiply_tiles(job.down, {}, x, rows.begin / kUnitRows, n_units(rows.end), store);
 #endif
     }

@@ -63,10 +63,10 @@ void MatmulInput::set(const float* x, uint64_t n_tokens, uint64_t n_cols, Precis
 }
 
 TileRows MatmulInput::tile_rows() const {
-  const uint64_t n_tiles = n_token_tiles(n_tokens_);
+  const TokenTiles tiles(n_tokens_);
   const std::byte* rest = tiles_.data() + tiles_bytes(n_tokens_, n_cols_);
-  return {tiles_.data(), precision_ == Precision::normal ? nullptr : rest, n_tiles,
-          precision_ == Precision::exact};
+  return {tiles_.data(), precision_ == Precision::normal ? nullptr : rest, tiles.n_tiles(),
+          tiles.per_tile(), precision_ == Precision::exact};
 }
 
 Int16Rows MatmulInput::int16_rows() const { return {tiles_.data(), {n_tokens_, n_cols_}}; }
@@ -103,18 +103,19 @@ void MatmulInput::make_tiles(Workers& workers) {
   const uint64_t n_bytes = tiles_bytes(n_tokens_, n_cols_);
   const bool fine = precision_ != Precision::normal;
   if (tiles_.n_bytes() < (fine ? 2 : 1) * n_bytes) tiles_ = HugeBuffer((fine ? 2 : 1) * n_bytes);
-  const uint64_t n_rows = n_token_tiles(n_tokens_) * kTileTokens;
+  const TokenTiles places(n_tokens_);
   std::byte* rest = tiles_.data() + n_bytes;
-  workers.parallel_for(n_rows, 4, [&](uint64_t begin, uint64_t end) {
+  workers.parallel_for(places.n_places(), 4, [&](uint64_t begin, uint64_t end) {
     for (uint64_t t = begin; t < end; ++t) {
+      const uint64_t row = places.row(t);
       if (t < n_tokens_) {
 #if defined(__x86_64__)
-        store_tile_row(x_ + t * n_cols_, n_cols_, tiles_.data(), t);
-        if (fine) store_tile_rest(x_ + t * n_cols_, n_cols_, rest, t);
+        store_tile_row(x_ + t * n_cols_, n_cols_, tiles_.data(), row);
+        if (fine) store_tile_rest(x_ + t * n_cols_, n_cols_, rest, row);
 #endif
       } else {
-        clear_tile_row(n_cols_, tiles_.data(), t);
-        if (fine) clear_tile_row(n_cols_, rest, t);
+        clear_tile_row(n_cols_, tiles_.data(), row);
+        if (fine) clear_tile_row(n_cols_, rest, row);
       }
     }
   });

@@ -379,7 +379,8 @@ class PairLoop {
   }
 
   void finish(uint64_t pair, uint64_t n_tiles, const float* sums) {
-    Bf16Product::Sums result{begin_ + pair, 0, n_tiles, 0, sums, {}, args_.first_col > 0};
+    Bf16Product::Sums result{begin_ + pair,      0, n_tiles, args_.per_tile, 0, sums, {},
+                             args_.first_col > 0};
     for (uint64_t p = 0; p < 2 && has_panel(pair, p); ++p) {
       const int scale = panel_at(pair, p).exponent + TileUnpacker<type>::kExponent + kTileExponent;
       result.factor[p] = power_of_two(-scale) * kMadeUp;
@@ -431,8 +432,9 @@ class PairLoop {
 template <DType type, bool kCanSplit>
 void product(const Bf16Product& args, uint64_t pair_begin, uint64_t pair_end) {
   HYBRID_CHECK(args.n_tiles <= Bf16Product::kMaxTiles);
+  HYBRID_CHECK(args.per_tile >= 1 && args.per_tile <= kTileTokens);
   if (pair_begin == pair_end || args.n_tiles == 0) return;
-  const TileScope tiles;
+  const TileScope tiles(args.per_tile);
   if constexpr (kCanSplit) {
     if (args.split_weights && args.rest != nullptr) {
       return PairLoop<type, true>(args, pair_begin, pair_end).run();

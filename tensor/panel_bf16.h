@@ -16,13 +16,14 @@ namespace hybrid {
 struct Bf16Product {
   static constexpr uint64_t kMaxTiles = 3;
 
-  /// The sums of a pair and n_tiles tiles of tokens, from token 16 * tile on (0 from the kernel):
-  /// sums[(p * n_tiles + j) * 256 + 16 * t + r] for panel p, tile j, token t, row r, to be
+  /// The sums of a pair and n_tiles tiles of tokens, from tile `tile` on (0 from the kernel):
+  /// sums[(p * n_tiles + j) * 256 + 16 * t + r] for panel p, tile j, its token t, row r, to be
   /// multiplied with factor[p]. n_panels is 1 where a matrix ends with an odd panel.
   struct Sums {
     uint64_t pair;
     uint64_t tile;
     uint64_t n_tiles;
+    uint64_t per_tile;  // tokens
     int n_panels;
     const float* sums;
     float factor[2];
@@ -34,6 +35,7 @@ struct Bf16Product {
   const std::byte* tiles = nullptr;  // 64-byte aligned, tiles_bytes(16 * n_tiles, n_cols)
   const std::byte* rest = nullptr;   // null, or as many tiles that are added to those (Precision)
   uint64_t n_tiles = 0;              // 1 to kMaxTiles
+  uint64_t per_tile = kTileTokens;   // rows of each that hold tokens; the others are not read
   bool split_weights = false;  // as sums of two bf16 numbers; with `rest` only (Precision::exact)
   FunctionRef<void(const Sums&)> done;
   uint64_t first_col = 0;  // only columns from here on, a multiple of 256

@@ -48,6 +48,17 @@ TileCut tile_cut(const TileRows& x, uint64_t n_cols, bool can_add) {
   return {most, ((n_cols + n_parts - 1) / n_parts + kUnit - 1) / kUnit * kUnit};
 }
 
+/// Pairs of panels that all runs of tokens meet before the next ones follow: where all tokens'
+/// tiles leave room for some in the L2 cache, so many. Lite with 32 experts, Q8_0, 96 tokens: 182
+/// instead of 195 ns for 32 columns of a pair.
+uint64_t pairs_in_cache(const Weight& w, const TileRows& x, uint64_t n_runs) {
+  constexpr uint64_t kCacheBytes = uint64_t{3} << 19;
+  const uint64_t n_parts = x.rest == nullptr ? 1 : 2;
+  const uint64_t tokens = n_parts * tiles_bytes(x.n_tiles * kTileTokens, w.n_cols());
+  if (n_runs == 1 || tokens > kCacheBytes / 2) return UINT64_MAX;
+  return std::max<uint64_t>(1, (kCacheBytes - tokens) / (2 * panel_bytes(w.type(), w.n_cols())));
+}
+
 }  // namespace
 
 void multiply_panels(const PanelMatrix& w, const ByteRows& x, float* y, uint64_t y_stride) {
@@ -108,13 +119,14 @@ void multiply_tiles(const Weight& first, const Weight& second, const TileRows& x
   const bool two = !second.empty();
   const TileCut cut = tile_cut(x, first.n_cols(), !two);
   const uint64_t per_pair = two ? 1 : 2, n_panels = first.n_panels();
-  const uint64_t step = first.packed() ? pair_end - pair_begin : 1;
-  for (uint64_t pair = pair_begin; pair < pair_end; pair += step) {
-    const uint64_t next = std::min(pair_end, pair + step);
+  const uint64_t all_runs = (x.n_tiles + cut.n_tiles - 1) / cut.n_tiles;
+  const uint64_t step = first.packed() ? pairs_in_cache(first, x, all_runs) : 1;
+  for (uint64_t pair = pair_begin, next = 0; pair < pair_end; pair = next) {
+    next = pair_end - pair <= step ? pair_end : pair + step;
     const uint64_t begin = pair * per_pair, end = std::min(n_panels, next * per_pair);
     const PanelMatrix a = panels_of(first, begin, end, 0);
     const PanelMatrix b = two ? panels_of(second, begin, end, 1) : PanelMatrix{};
-    uint64_t n_runs = (x.n_tiles + cut.n_tiles - 1) / cut.n_tiles;
+    uint64_t n_runs = all_runs;
     for (uint64_t t = 0, n = 0; t < x.n_tiles; t += n, --n_runs) {
       n = (x.n_tiles - t + n_runs - 1) / n_runs;
       const auto moved = [&](const Bf16Product::Sums& sums) {
@@ -126,7 +138,8 @@ void multiply_tiles(const Weight& first, const Weight& second, const TileRows& x
       const TileRows some = x.part(t, n, first.n_cols());
       for (uint64_t col = 0; col < first.n_cols(); col += cut.n_cols) {
         const uint64_t n_cols = std::min(cut.n_cols, first.n_cols() - col);
-        kernel({a, b, some.tiles, some.rest, some.n_tiles, some.split_weights, moved, col, n_cols},
+        kernel({a, b, some.tiles, some.rest, some.n_tiles, some.per_tile, some.split_weights, moved,
+                col, n_cols},
                0, next - pair);
       }
     }

@@ -11,7 +11,7 @@ namespace {
 
 #define HYBRID_TILE_INLINE inline __attribute__((always_inline))
 
-/// 16 rows of 64 bytes, at a distance of `stride` bytes.
+/// Rows of 64 bytes (see TileScope), at a distance of `stride` bytes.
 template <int kTile>
 HYBRID_TILE_INLINE void tile_load(const void* p, uint64_t stride = 64) {
   asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(p), "r"(stride), "i"(kTile) : "memory");
@@ -37,10 +37,11 @@ HYBRID_TILE_INLINE void tile_multiply_bytes() {
   asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kSums), "i"(kA), "i"(kB));
 }
 
-/// All eight tiles of 16 rows of 64 bytes, for as long as it lives.
+/// All eight tiles, with rows of 64 bytes, for as long as it lives: `n_rows` rows, the last tile
+/// (the b of products) always 16.
 class TileScope {
  public:
-  TileScope() {
+  explicit TileScope(uint64_t n_rows = 16) {
     struct alignas(64) Config {
       uint8_t palette = 1;
       uint8_t start_row = 0;
@@ -51,7 +52,7 @@ class TileScope {
     static_assert(sizeof(Config) == 64);
     for (int i = 0; i < 8; ++i) {
       config.n_bytes[i] = 64;
-      config.n_rows[i] = 16;
+      config.n_rows[i] = static_cast<uint8_t>(i == 7 ? 16 : n_rows);
     }
     asm volatile("ldtilecfg (%0)" ::"r"(&config) : "memory");
   }

@@ -39,15 +39,18 @@ struct Inputs {
         x(random_floats(n_cols * n_tokens, 9)),
         tiles(tiles_bytes(n_tokens, n_cols)),
         rest(tiles.size()) {
+    std::memset(tiles.data(), 0xff, tiles.size());  // rows without a token: not a number
+    std::memset(rest.data(), 0xff, rest.size());
     if (precision == Precision::normal) {
       for (float& value : x) value = bf16_to_f32(f32_to_bf16(value));
     }
     for (uint64_t t = 0; t < n_tokens; ++t) {
-      store_tile_row(x.data() + t * n_cols, n_cols, tiles.data(), t);
-      store_tile_rest(x.data() + t * n_cols, n_cols, rest.data(), t);
+      store_tile_row(x.data() + t * n_cols, n_cols, tiles.data(), places().row(t));
+      store_tile_rest(x.data() + t * n_cols, n_cols, rest.data(), places().row(t));
     }
   }
-  uint64_t n_tiles() const { return (n_tokens + 15) / 16; }
+  TokenTiles places() const { return TokenTiles(n_tokens); }
+  uint64_t n_tiles() const { return places().n_tiles(); }
 };
 
 /// y[t][row], of `first` alone; columns in steps of n_cols, if not 0.
@@ -58,8 +61,10 @@ std::vector<float> product(const PackedMatrix& w, const Inputs& in, uint64_t beg
   const auto done = [&](const Bf16Product::Sums& s) {
     for (int p = 0; p < s.n_panels; ++p) {
       for (uint64_t j = 0; j < s.n_tiles * 16; ++j) {
+        if (j % 16 >= s.per_tile) continue;
         for (uint64_t r = 0; r < 16; ++r) {
-          const uint64_t t = 16 * (first_tile + s.tile) + j, row = 16 * (2 * s.pair + p) + r;
+          const uint64_t t = s.per_tile * (first_tile + s.tile + j / 16) + j % 16;
+          const uint64_t row = 16 * (2 * s.pair + p) + r;
           if (t >= in.n_tokens || row >= w.n_rows) continue;
           float& to = y[t * w.n_rows + row];
           const float sum = s.sums[(p * s.n_tiles * 16 + j) * 16 + r] * s.factor[p];
@@ -78,6 +83,7 @@ std::vector<float> product(const PackedMatrix& w, const Inputs& in, uint64_t beg
                             in.tiles.data() + first_tile * tile_size,
                             parts ? in.rest.data() + first_tile * tile_size : nullptr,
                             std::min(Bf16Product::kMaxTiles, in.n_tiles() - first_tile),
+                            in.places().per_tile(),
                             in.precision == Precision::exact,
                             done,
                             col,
@@ -183,14 +189,14 @@ TEST_CASE("gate and up go through the matrix unit as a pair, each with its own e
     CHECK(s.n_panels == 2);
     for (int p = 0; p < 2; ++p) {
       for (uint64_t i = 0; i < s.n_tiles * 256; ++i) {
-        const uint64_t t = 16 * s.tile + i / 16;
-        if (t >= 20) continue;
+        if (i / 16 % 16 >= 10) continue;
+        const uint64_t t = i / 256 * 10 + i / 16 % 16;
         y[p][t * 48 + 16 * s.pair + i % 16] = s.sums[p * s.n_tiles * 256 + i] * s.factor[p];
       }
     }
   };
-  bf16_product(DType::q4_0)({gate.view(), up.view(), in.tiles.data(), nullptr, 2, false, done}, 0,
-                            3);
+  bf16_product(DType::q4_0)({gate.view(), up.view(), in.tiles.data(), nullptr, 2, 10, false, done},
+                            0, 3);
   CHECK(rms_error(gate, in, y[0]) < 3.5e-3);
   CHECK(rms_error(up, in, y[1]) < 3.5e-3);
 }
@@ -209,7 +215,7 @@ TEST_CASE("matrix unit sums have the same bits whatever the range of pairs and t
       }
     }
   }
-  Inputs few(768, 16);
+  Inputs few(768, in.places().per_tile());
   std::memcpy(few.tiles.data(), in.tiles.data(), few.tiles.size());
   const std::vector<float> y = product(w, few, 0, 3);
   for (size_t i = 0; i < y.size(); ++i) REQUIRE(y[i] == all[i]);

@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "base/error.h"
+#include "tensor/panel_matmul.h"
+#include "tensor/tile_sums.h"
 #include "tests/support/accuracy.h"
 #include "tests/support/simd_levels.h"
 #include "tests/support/weight_stack.h"
@@ -170,6 +172,29 @@ TEST_CASE("ten products of many panels have the same bits") {
         CHECK(same_bits(product(run % 2 == 0 ? w.packed() : w.unpacked(), x, three), y));
       }
     }
+  }
+}
+
+TEST_CASE("tiles: tokens in several runs, weights in several steps, the same bits as few by few") {
+  LevelScope scope;
+  if (!scope.set(SimdLevel::amx)) return;
+  Workers workers(2);
+  constexpr uint64_t kCols = 4096, kRows = 560;  // more rows than fit into a cache beside 60 tokens
+  const WeightStack w(DType::q8_0, kCols, kRows, 1, random_weights(DType::q8_0, kCols * kRows, 1));
+  const std::vector<float> x = random_floats(kCols * 60, 3);
+  std::vector<float> y(60 * kRows, NAN);
+  MatmulInput input;
+  input.set(x.data(), 60, kCols);
+  input.prepare(InputForm::tiles, workers);
+  CHECK(input.tile_rows().n_tiles == 4);
+  CHECK(input.tile_rows().per_tile == 15);
+  multiply_tiles(w.packed(), {}, input.tile_rows(), 0, (kRows + 31) / 32,
+                 [&](const Bf16Product::Sums& s) { store_sums(s, 60, kRows, y.data(), kRows); });
+  for (uint64_t t = 0; t < 60; t += 20) {  // two tiles of 10
+    const std::vector<float> few(x.begin() + static_cast<int64_t>(t * kCols),
+                                 x.begin() + static_cast<int64_t>((t + 20) * kCols));
+    const std::vector<float> part = product(w.packed(), few, workers);
+    REQUIRE(std::memcmp(part.data(), y.data() + t * kRows, part.size() * sizeof(float)) == 0);
   }
 }
 
