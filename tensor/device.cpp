@@ -25,19 +25,14 @@ DeviceMemory Device::allocate(uint64_t n_bytes, const std::string& what) {
     fail("{} has no room for {}: {} are needed, {} of {} are free", title(), what,
          format_bytes(n_bytes), format_bytes(n_free), format_bytes(capacity_bytes_));
   }
-  std::byte* data = take(DeviceMemory::Where::device, n_bytes);
-  if (data == nullptr) fail("{} gave no {} for {}", title(), format_bytes(n_bytes), what);
+  std::byte* data = take(DeviceMemory::Where::device, n_bytes, what);
   used_bytes_ += n_bytes;
   return {*this, DeviceMemory::Where::device, data, n_bytes};
 }
 
 DeviceMemory Device::allocate_pinned(uint64_t n_bytes, const std::string& what) {
   if (n_bytes == 0) return {};
-  std::byte* data = take(DeviceMemory::Where::host, n_bytes);
-  if (data == nullptr) {
-    fail("cannot take {} of host memory that {} reaches, for {}", format_bytes(n_bytes), title(),
-         what);
-  }
+  std::byte* data = take(DeviceMemory::Where::host, n_bytes, what);
   pinned_bytes_ += n_bytes;
   return {*this, DeviceMemory::Where::host, data, n_bytes};
 }

@@ -106,8 +106,9 @@ class Device {
 
  protected:
   explicit Device(uint64_t capacity_bytes) : capacity_bytes_(capacity_bytes) {}
-  /// Null where there is none.
-  virtual std::byte* take(DeviceMemory::Where where, uint64_t n_bytes) = 0;
+  /// n_bytes > 0, and for the device's own memory no more than is free. Throws Error where there is
+  /// none all the same; `what` as of allocate().
+  virtual std::byte* take(DeviceMemory::Where where, uint64_t n_bytes, const std::string& what) = 0;
   virtual void give_back(DeviceMemory::Where where, std::byte* data) = 0;
 
  private:

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/units.h"
 
 namespace hybrid {
 namespace {
@@ -254,9 +255,12 @@ std::unique_ptr<DeviceEvent> SimulatedDevice::make_event() {
   return std::make_unique<Event>(impl_);
 }
 
-std::byte* SimulatedDevice::take(DeviceMemory::Where where, uint64_t n_bytes) {
+std::byte* SimulatedDevice::take(DeviceMemory::Where where, uint64_t n_bytes,
+                                 const std::string& what) {
   void* taken = nullptr;
-  if (posix_memalign(&taken, kAlignment, n_bytes) != 0) return nullptr;
+  if (posix_memalign(&taken, kAlignment, n_bytes) != 0) {
+    fail("{}: this machine has no {} for {}", title(), format_bytes(n_bytes), what);
+  }
   auto* data = static_cast<std::byte*>(taken);
   // What nobody has written is no number, as on a device that gives memory as it found it.
   std::memset(data, 0xff, n_bytes);

@@ -57,7 +57,7 @@ class SimulatedDevice : public Device {
   struct Impl;
 
  private:
-  std::byte* take(DeviceMemory::Where where, uint64_t n_bytes) override;
+  std::byte* take(DeviceMemory::Where where, uint64_t n_bytes, const std::string& what) override;
   void give_back(DeviceMemory::Where where, std::byte* data) override;
 
   std::shared_ptr<Impl> impl_;  // streams and events keep it

@@ -12,8 +12,10 @@
 #include <vector>
 
 #include "base/error.h"
+#include "tests/support/expect_error.h"
 
 using namespace hybrid;
+using test::error_of;
 using namespace std::chrono_literals;
 
 namespace {
@@ -24,15 +26,6 @@ SimulatedOptions options(uint64_t capacity_bytes = 1 << 20) {
   SimulatedOptions o;
   o.capacity_bytes = capacity_bytes;
   return o;
-}
-
-std::string message_of(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
 }
 
 /// Work that lasts until it is let go, which it is at the end of its life at the latest.
@@ -67,7 +60,7 @@ TEST_CASE("memory is given to the last byte and not beyond") {
   {
     const DeviceMemory most = device.allocate(999, "weights");
     CHECK(device.used_bytes() == 999);
-    CHECK(message_of([&] { device.allocate(2, "the cache"); }) ==
+    CHECK(error_of([&] { device.allocate(2, "the cache"); }) ==
           "SIM0 (simulated) has no room for the cache: 2 B are needed, 1 B of 1000 B are free");
     const DeviceMemory last = device.allocate(1, "the cache");
     CHECK(device.used_bytes() == 1000);
@@ -228,11 +221,11 @@ TEST_CASE("what fails first is told by every wait, and nothing runs after it") {
   b->enqueue({}, [&] { ran = true; });
   gate.open();
   const std::string message = "SIM0 (simulated) failed: a kernel stumbled";
-  CHECK(message_of([&] { b->synchronize(kLong); }) == message);
-  CHECK(message_of([&] { a->synchronize(kLong); }) == message);
-  CHECK(message_of([&] { event->wait(kLong); }) == message);
+  CHECK(error_of([&] { b->synchronize(kLong); }) == message);
+  CHECK(error_of([&] { a->synchronize(kLong); }) == message);
+  CHECK(error_of([&] { event->wait(kLong); }) == message);
   a->enqueue({}, [&] { ran = true; });
-  CHECK(message_of([&] { a->synchronize(kLong); }) == message);
+  CHECK(error_of([&] { a->synchronize(kLong); }) == message);
   CHECK(!ran);
 }
 
@@ -246,7 +239,7 @@ TEST_CASE("a device that does not answer fails instead of being waited for for e
   stream->enqueue({}, gate.work());
   stream->enqueue({}, [&] { ran = true; });
   stream->record(*event);
-  CHECK(message_of([&] { event->wait(20ms); }) ==
+  CHECK(error_of([&] { event->wait(20ms); }) ==
         "SIM0 (simulated) failed: no answer for 0.02 s while the host waited for an event");
   gate.open();
   CHECK_THROWS_AS(stream->synchronize(kLong), Error);

@@ -1,0 +1,39 @@
+#pragma once
+// A GPU, through the table of functions of the CUDA plugin. Which calls it makes is tested with a
+// table of the tests' own.
+
+#include <memory>
+
+#include "tensor/cuda_api.h"
+#include "tensor/device.h"
+
+namespace hybrid {
+
+class CudaDevice : public Device {
+ public:
+  /// capacity_bytes: the budget; what the GPU really has is found when memory is taken. Throws
+  /// Error where there is no such GPU. `api` outlives the device.
+  CudaDevice(const CudaApi& api, int index, uint64_t capacity_bytes);
+
+  std::string name() const override;   // "CUDA0"
+  std::string title() const override;  // "CUDA0 (NVIDIA RTX 4090)"
+  bool is_simulated() const override { return false; }
+  std::unique_ptr<DeviceStream> make_stream() override;
+  std::unique_ptr<DeviceEvent> make_event() override;
+
+  const CudaDeviceInfo& info() const;
+
+  struct Impl;
+
+ private:
+  std::byte* take(DeviceMemory::Where where, uint64_t n_bytes, const std::string& what) override;
+  void give_back(DeviceMemory::Where where, std::byte* data) override;
+
+  std::shared_ptr<Impl> impl_;  // streams and events keep it
+};
+
+/// How many GPUs there are; 0 with why in `reason` where the driver is missing or answers with an
+/// error, and where it finds none.
+int count_cuda_devices(const CudaApi& api, std::string& reason);
+
+}  // namespace hybrid
