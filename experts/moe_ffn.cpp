@@ -23,9 +23,13 @@ void combine(const MoeFfnArgs& args, uint32_t n_used, const MoeFfnScratch& s, Wo
 
 }  // namespace
 
-void MoeFfnScratch::reserve(const MoeShape& shape, uint64_t n_embd, uint64_t n_tokens) {
+void MoeFfnScratch::reserve(const MoeShape& shape, uint64_t n_embd, uint64_t n_tokens, bool fused) {
   const uint64_t n_slots = n_tokens * shape.n_used;
-  ffn.reserve(n_embd, shape.ff_dim, n_slots, shape.n_experts);
+  if (fused) {
+    ffn.reserve(n_embd, shape.ff_dim, n_slots, shape.n_experts);
+  } else {
+    composed.reserve(n_embd, shape.ff_dim, n_tokens);
+  }
   out = HugeBuffer(n_slots * n_embd * sizeof(float));
   jobs.reserve(shape.n_experts);
   slot_tokens.reserve(n_slots);
@@ -36,15 +40,18 @@ void MoeFfnScratch::reserve(const MoeShape& shape, uint64_t n_embd, uint64_t n_t
   routes.active.reserve(shape.n_experts);
 }
 
-uint64_t MoeFfnScratch::n_bytes(const MoeShape& shape, uint64_t n_embd, uint64_t n_tokens) {
+uint64_t MoeFfnScratch::n_bytes(const MoeShape& shape, uint64_t n_embd, uint64_t n_tokens,
+                                bool fused) {
   const uint64_t n_slots = n_tokens * shape.n_used;
-  return FfnScratch::n_bytes(n_embd, shape.ff_dim, n_slots, shape.n_experts) +
-         n_slots * (n_embd * sizeof(float) + 3 * sizeof(uint32_t)) +
+  const uint64_t nets = fused ? FfnScratch::n_bytes(n_embd, shape.ff_dim, n_slots, shape.n_experts)
+                              : ComposedFfnScratch::n_bytes(n_embd, shape.ff_dim, n_tokens);
+  return nets + n_slots * (n_embd * sizeof(float) + 3 * sizeof(uint32_t)) +
          shape.n_experts * sizeof(FfnJob) + (3 * uint64_t{shape.n_experts} + 1) * sizeof(uint32_t);
 }
 
 uint64_t MoeFfnScratch::held_bytes() const {
-  uint64_t n = ffn.held_bytes() + out.n_bytes() + jobs.capacity() * sizeof(FfnJob);
+  uint64_t n =
+      ffn.held_bytes() + composed.held_bytes() + out.n_bytes() + jobs.capacity() * sizeof(FfnJob);
   for (const std::vector<uint32_t>* v :
        {&slot_tokens, &place, &routes.slots, &routes.offsets, &routes.next, &routes.active}) {
     n += v->capacity() * sizeof(uint32_t);
@@ -71,8 +78,12 @@ void moe_ffn(const MoeFfnArgs& args, const MoeShape& shape, const ExpertWeights&
   }
   const uint64_t out_bytes = n_slots * args.input.n_cols() * sizeof(float);
   if (s.out.n_bytes() < out_bytes) s.out = HugeBuffer(out_bytes);
-  run_ffn_jobs({args.input, s.jobs, s.slot_tokens, reinterpret_cast<float*>(s.out.data())}, s.ffn,
-               workers);
+  const FfnArgs nets{args.input, s.jobs, s.slot_tokens, reinterpret_cast<float*>(s.out.data())};
+  if (args.fused) {
+    run_ffn_jobs(nets, s.ffn, workers);
+  } else {
+    run_composed_ffn(nets, s.composed, workers);
+  }
   combine(args, shape.n_used, s, workers);
 }
 

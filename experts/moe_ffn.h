@@ -11,7 +11,7 @@
 #include <span>
 #include <vector>
 
-#include "experts/ffn_jobs.h"
+#include "experts/composed_ffn.h"
 #include "experts/moe_shape.h"
 #include "experts/routes.h"
 
@@ -22,16 +22,19 @@ struct MoeFfnArgs {
   float* y = nullptr;              // [n_tokens][n_embd], added to
   std::span<const int32_t> ids;    // [n_tokens][n_used]
   std::span<const float> weights;  // [n_tokens][n_used]
+  bool fused = true;               // false: composed_ffn.h
 };
 
 /// The buffers, kept between calls.
 struct MoeFfnScratch {
-  /// Takes what n_tokens need, and counts it.
-  void reserve(const MoeShape& shape, uint64_t n_embd, uint64_t n_tokens);
-  static uint64_t n_bytes(const MoeShape& shape, uint64_t n_embd, uint64_t n_tokens);
+  /// Takes what n_tokens need, and counts it; for the nets themselves in one of the two forms.
+  void reserve(const MoeShape& shape, uint64_t n_embd, uint64_t n_tokens, bool fused = true);
+  static uint64_t n_bytes(const MoeShape& shape, uint64_t n_embd, uint64_t n_tokens,
+                          bool fused = true);
   uint64_t held_bytes() const;  // what has really been taken
 
   FfnScratch ffn;
+  ComposedFfnScratch composed;
   HugeBuffer out;  // [slots][n_embd] floats, in expert order
   Routes routes;
   std::vector<FfnJob> jobs;           // [active experts]

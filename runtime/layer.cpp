@@ -145,7 +145,7 @@ void add_routed_experts(const LayerWeights& w, StepContext& step) {
   const MoeShape& moe = step.config.moe;
   const uint64_t n_slots = uint64_t{step.n_tokens} * moe.n_used;
   const MoeFfnArgs args{act.input, act.hidden.data(), std::span(act.ids).first(n_slots),
-                        std::span(act.weights).first(n_slots)};
+                        std::span(act.weights).first(n_slots), act.fused_moe};
   moe_ffn(args, moe, w.experts, act.moe, step.workers);
 }
 
@@ -182,12 +182,13 @@ uint64_t max_dense_ff(const ModelConfig& c) {
 
 }  // namespace
 
-uint64_t Activations::n_bytes(const ModelConfig& c, uint64_t n, const MlaPlan& attention) {
+uint64_t Activations::n_bytes(const ModelConfig& c, uint64_t n, const MlaPlan& attention,
+                              bool fused_moe) {
   uint64_t n_bytes = n * c.moe.n_used * sizeof(int32_t);  // ids
   for (const FloatBuffer& b : float_buffers(c)) n_bytes += n * b.n_per_token * sizeof(float);
   return n_bytes + attention.n_bytes() + MatmulInput::n_bytes(n, max_input_cols(c)) +
          FfnScratch::n_bytes(c.n_embd, max_dense_ff(c), n, 1) +
-         MoeFfnScratch::n_bytes(c.moe, c.n_embd, n);
+         MoeFfnScratch::n_bytes(c.moe, c.n_embd, n, fused_moe);
 }
 
 uint64_t Activations::held_bytes() const {
@@ -197,14 +198,15 @@ uint64_t Activations::held_bytes() const {
   return n;
 }
 
-Activations::Activations(const ModelConfig& c, uint32_t max_tokens, const MlaPlan& attention_plan)
-    : attention(attention_plan) {
+Activations::Activations(const ModelConfig& c, uint32_t max_tokens, const MlaPlan& attention_plan,
+                         bool fused)
+    : fused_moe(fused), attention(attention_plan) {
   const uint64_t n = max_tokens;
   for (const FloatBuffer& b : float_buffers(c)) (this->*b.buffer).resize(n * b.n_per_token);
   ids.resize(n * c.moe.n_used);
   input.reserve(n, max_input_cols(c));
   ffn.reserve(c.n_embd, max_dense_ff(c), n, 1);
-  moe.reserve(c.moe, c.n_embd, n);
+  moe.reserve(c.moe, c.n_embd, n, fused_moe);
 }
 
 void decoder_layer(const LayerWeights& w, uint32_t layer, StepContext& step) {

@@ -16,9 +16,12 @@ namespace hybrid {
 /// The buffers of a micro-batch, taken once; all [n_tokens][dim] without gaps.
 struct Activations {
   /// Throws Error where the plan's limit of scratch is too small for any step.
-  Activations(const ModelConfig& config, uint32_t max_tokens, const MlaPlan& attention);
+  /// fused_moe: how the routed experts are computed, see MoeFfnArgs.
+  Activations(const ModelConfig& config, uint32_t max_tokens, const MlaPlan& attention,
+              bool fused_moe);
   /// Bytes that the constructor takes.
-  static uint64_t n_bytes(const ModelConfig& config, uint64_t max_tokens, const MlaPlan& attention);
+  static uint64_t n_bytes(const ModelConfig& config, uint64_t max_tokens, const MlaPlan& attention,
+                          bool fused_moe);
   uint64_t held_bytes() const;  // what has really been taken
 
   std::vector<float> hidden;      // n_embd: the residual stream
@@ -35,6 +38,7 @@ struct Activations {
   MatmulInput input;              // what products take, in their forms
   FfnScratch ffn;                 // of dense nets
   MoeFfnScratch moe;
+  bool fused_moe;
   MlaAttention attention;
 };
 

@@ -278,9 +278,10 @@ std::vector<OptionSpec> make_table() {
       {.name = "fused-moe",
        .short_name = "-fmoe",
        .kind = kToggle,
-       .help = "gate and up of the routed experts in one step",
+       .help = "the routed experts' nets in two steps over all of them; 0: as single products, one "
+               "expert "
+               "after the other, for comparison",
        .default_value = "1",
-       .available = "1",
        .commands = kForwardOrPlan},
       {.name = "cache-file",
        .value_name = "FILE",

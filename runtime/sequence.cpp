@@ -39,7 +39,7 @@ Sequence::Sequence(const Model& model, uint32_t n_ctx, const ExecutionOptions& o
     : model_(model),
       plan_(checked_plan(model, n_ctx, options)),
       cache_(plan_.cache),
-      act_(model.config(), plan_.n_ubatch, plan_.attention),
+      act_(model.config(), plan_.n_ubatch, plan_.attention, plan_.fused_moe),
       decode_workers_(options.n_threads) {
   if (options.n_threads_batch != options.n_threads) batch_workers_.emplace(options.n_threads_batch);
 }

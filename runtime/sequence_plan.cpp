@@ -34,9 +34,10 @@ SequencePlan plan_sequence(const ModelConfig& config, const ModelWeights& weight
   SequencePlan plan{.n_ctx = n_ctx,
                     .n_ubatch = n_ubatch,
                     .cache = mla_cache_shape(config.mla, config.n_layers, n_ctx, options.attention),
-                    .attention = MlaPlan(config.mla, options.attention, n_ctx, n_ubatch)};
+                    .attention = MlaPlan(config.mla, options.attention, n_ctx, n_ubatch),
+                    .fused_moe = options.fused_moe};
   plan.cache_bytes = plan.cache.n_bytes();
-  plan.buffer_bytes = Activations::n_bytes(config, n_ubatch, plan.attention);
+  plan.buffer_bytes = Activations::n_bytes(config, n_ubatch, plan.attention, plan.fused_moe);
   plan.thread_bytes = plan.attention.thread_bytes() + row_thread_bytes(weights);
   // The caller's thread is a member of both teams.
   const int n_more = options.n_threads_batch != options.n_threads ? options.n_threads_batch - 1 : 0;

@@ -15,6 +15,7 @@ struct ExecutionOptions {
   int n_threads = 1;        // for single tokens
   int n_threads_batch = 1;  // for more than one
   AttentionOptions attention = {};
+  bool fused_moe = true;  // false: composed_ffn.h
 };
 
 struct SequencePlan {
@@ -22,6 +23,7 @@ struct SequencePlan {
   uint32_t n_ubatch = 0;  // the largest micro-batch that there is
   KvCache::Shape cache;
   MlaPlan attention;
+  bool fused_moe = true;
   uint64_t cache_bytes = 0;
   uint64_t buffer_bytes = 0;  // of a micro-batch (Activations), with attention.n_bytes()
   uint64_t thread_bytes = 0;  // that each thread keeps beside them, at most

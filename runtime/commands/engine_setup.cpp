@@ -80,6 +80,7 @@ RunSettings run_settings(const Options& options) {
     if (batch_threads) execution.n_threads_batch = static_cast<int>(*batch_threads);
   }
   execution.attention = attention_options(options);
+  execution.fused_moe = options.get_toggle("fused-moe");
   return settings;
 }
 

@@ -119,7 +119,7 @@ TEST_CASE("f32 cache: logits within 1e-5, the same experts, in every MLA mode") 
   HYBRID_NEEDS_GOLDEN();
   const std::vector<std::vector<std::string>> variants = {{"-mla", "0", "-ctv", "f32"},
                                                           {"-mla", "1", "-fa", "0", "-amb", "0.1"},
-                                                          {"-mla", "2"},
+                                                          {"-mla", "2", "-fmoe", "0"},
                                                           {"-mla", "3"}};
   for (const GoldenModel& model : models()) {
     for (const auto& options : variants) {

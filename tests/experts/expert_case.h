@@ -150,11 +150,12 @@ struct MoeCase {
   }
 
   /// `before` with everything added.
-  std::vector<float> run(const ExpertWeights& w, Workers& workers, MoeFfnScratch& scratch) const {
+  std::vector<float> run(const ExpertWeights& w, Workers& workers, MoeFfnScratch& scratch,
+                         bool fused = true) const {
     std::vector<float> y = before;
     MatmulInput input;
     input.set(x.data(), n_tokens(), experts.n_embd());
-    moe_ffn({input, y.data(), ids, weights}, shape(), w, scratch, workers);
+    moe_ffn({input, y.data(), ids, weights, fused}, shape(), w, scratch, workers);
     return y;
   }
   std::vector<float> run(const ExpertWeights& w, Workers& workers) const {

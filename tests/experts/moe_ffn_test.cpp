@@ -146,6 +146,32 @@ TEST_CASE("gate and up of different types, and down of any other") {
   check_counts({DType::q8_0, DType::q8_0, DType::f16}, 96, 16);
 }
 
+TEST_CASE("as single products: near the formula, the same bits in every layout, on any threads") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
+  Workers one(1), three(3);
+  for (const FfnTypes& types : {FfnTypes{DType::q4_k, DType::q4_k, DType::q5_0},
+                                FfnTypes{DType::q5_0, DType::f16, DType::bf16},
+                                FfnTypes{DType::f32, DType::f32, DType::f32}}) {
+    CAPTURE(std::string(name_of(types.gate)));
+    const TestExperts experts(types, 256, 352, 8);
+    MoeFfnScratch scratch;
+    for (const uint64_t n_tokens : {1, 5, 70}) {
+      CAPTURE(n_tokens);
+      const MoeCase c(experts, 3, random_ids(n_tokens, 3, 6), Spread::gaussian);
+      scratch.reserve(c.shape(), 256, n_tokens, false);
+      CHECK(scratch.held_bytes() >= scratch.composed.held_bytes());
+      const std::vector<float> y = c.run(experts.packed(), one, scratch, false);
+      CHECK(scratch.ffn.held_bytes() == 0);  // the other form's
+      RelativeRms rms;
+      c.add_errors(y, rms);
+      CHECK(rms.value() <= 1.5 * max_error(types, n_tokens, Spread::gaussian));
+      for (const ExpertWeights& layout : experts.layouts()) {
+        CHECK(same_bits(c.run(layout, three, scratch, false), y));
+      }
+    }
+  }
+}
+
 TEST_CASE("ten runs have the same bits, in a scratch that other runs have used") {
   HYBRID_AT_EACH_SIMD_LEVEL();
   Workers one(1), three(3);

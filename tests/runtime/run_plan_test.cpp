@@ -133,12 +133,15 @@ TEST_CASE("a sequence takes what its plan says, and no more when it runs") {
   const TinyFile file({.quantised = true});
   for_all_attention([&](SimdLevel, const AttentionOptions& attention) {
     const Model model(file.path, ExpertGroups::automatic);
-    Sequence sequence(model, 200, {.n_ubatch = 60, .attention = attention});
-    const SequencePlan& plan = sequence.plan();
-    CHECK(sequence.cache().n_bytes() == plan.cache_bytes);
-    CHECK(sequence.held_bytes() == plan.buffer_bytes);
-    run_some(sequence);
-    CHECK(sequence.held_bytes() == plan.buffer_bytes);
+    for (const bool fused : {true, false}) {
+      CAPTURE(fused);
+      Sequence sequence(model, 200, {.n_ubatch = 60, .attention = attention, .fused_moe = fused});
+      const SequencePlan& plan = sequence.plan();
+      CHECK(sequence.cache().n_bytes() == plan.cache_bytes);
+      CHECK(sequence.held_bytes() == plan.buffer_bytes);
+      run_some(sequence);
+      CHECK(sequence.held_bytes() == plan.buffer_bytes);
+    }
   });
 }
 
