@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "placement/rates.h"
 #include "tensor/simd_level.h"
 
 namespace hybrid {
@@ -21,6 +22,7 @@ struct MachineCpu {
   std::vector<uint64_t> node_memory_bytes;  // of each NUMA node; empty where the file is silent
   std::optional<double> bandwidth_bytes_per_s;
   std::optional<double> prefill_flop_per_s;
+  std::vector<MeasuredRate> rates;  // of its kernels: instead of both, where they are known
 
   bool operator==(const MachineCpu&) const = default;
 };

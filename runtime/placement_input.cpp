@@ -37,9 +37,8 @@ struct Part {
 
 class Builder {
  public:
-  Builder(const ModelHeaders& headers, const RunPlan& plan, std::span<const PlacementRule> rules,
-          uint32_t n_past)
-      : headers_(headers), plan_(plan), rules_(rules), matcher_(rules), n_past_(n_past) {
+  Builder(const ModelHeaders& headers, const RunPlan& plan, std::span<const PlacementRule> rules)
+      : headers_(headers), plan_(plan), rules_(rules), matcher_(rules) {
     out_.n_matched.resize(rules.size());
     out_.n_decided.resize(rules.size());
     if (plan.settings.pack) {
@@ -52,6 +51,8 @@ class Builder {
     out_.inventory = make_inventory(headers_.file, config.moe.n_used);
     out_.model.n_layers = config.n_layers;
     out_.model.hidden_bytes = config.n_embd * sizeof(float);
+    const AttentionOptions& attention = plan_.settings.execution.attention;
+    out_.model.attention = {config.mla, attention.mla, attention.key_type};
     for (uint32_t i = 0; i < out_.inventory.size(); ++i) {
       if (plan_.tensors[i].layout != TensorLayout::unused) add_tensor(i);
     }
@@ -115,6 +116,10 @@ class Builder {
     piece.cpu_bytes = out_.cpu_weights.back().taken();
     piece.accelerator_bytes = t.tensor->info.n_bytes / n_all * n;
     piece.token_bytes = t.bytes_per_token * n / n_all;
+    piece.type = t.tensor->info.type;
+    const TensorLayout layout = plan_.tensors[index].layout;
+    piece.packed = layout == TensorLayout::panels || piece.type == DType::f32;
+    piece.in_attention = is_up_projection(t);
     if (t.role != TensorRole::norm) {
       const double share = static_cast<double>(piece.token_bytes) /
                            static_cast<double>(std::max<uint64_t>(t.tensor->info.n_bytes, 1));
@@ -124,7 +129,7 @@ class Builder {
     if (holds_cache(t)) {
       const uint64_t n_layers = headers_.config.n_layers;
       piece.cache_bytes = plan_.sequence.cache_bytes / n_layers;
-      piece.cache_token_bytes = piece.cache_bytes * (uint64_t{n_past_} + 1) / plan_.sequence.n_ctx;
+      piece.cache_row_bytes = piece.cache_bytes / plan_.sequence.n_ctx;
     }
     out_.model.pieces.push_back(piece);
     out_.rule_of.push_back(part.rule);
@@ -134,6 +139,14 @@ class Builder {
   static bool holds_cache(const InventoryTensor& t) {
     return t.role == TensorRole::attention &&
            t.tensor->info.name.find(".attn_kv_a_mqa.") != std::string::npos;
+  }
+
+  /// From latents to keys and values: attention's own work.
+  static bool is_up_projection(const InventoryTensor& t) {
+    const std::string& name = t.tensor->info.name;
+    return t.role == TensorRole::attention && (name.find(".attn_kv_b.") != std::string::npos ||
+                                               name.find(".attn_k_b.") != std::string::npos ||
+                                               name.find(".attn_v_b.") != std::string::npos);
   }
 
   /// Of n of the tensor's n_all experts.
@@ -176,7 +189,6 @@ class Builder {
   const RunPlan& plan_;
   std::span<const PlacementRule> rules_;
   RuleMatcher matcher_;
-  uint32_t n_past_;
   std::unordered_map<const GgufTensor*, const Weight*> packed_;
   std::map<std::pair<UnitKind, uint32_t>, uint32_t> units_;
   PlacementInput out_;
@@ -185,8 +197,8 @@ class Builder {
 }  // namespace
 
 PlacementInput make_placement_input(const ModelHeaders& headers, const RunPlan& plan,
-                                    std::span<const PlacementRule> rules, uint32_t n_past) {
-  return Builder(headers, plan, rules, n_past).build();
+                                    std::span<const PlacementRule> rules) {
+  return Builder(headers, plan, rules).build();
 }
 
 }  // namespace hybrid

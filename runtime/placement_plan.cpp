@@ -128,16 +128,13 @@ PlacementPlan plan_placement(const ModelHeaders& headers, const RunSettings& set
                      .machine = machine,
                      .rules = rules};
   plan.refusal = plan.run.sequence.attention.refusal();
-  plan.input = make_placement_input(headers, plan.run, rules, 0);
+  plan.input = make_placement_input(headers, plan.run, rules);
   for (const PlanDevice& d : machine.devices) {
     plan.fixed.push_back(fixed_bytes(plan.run, d.name));
     plan.devices.push_back({.name = d.name,
                             .budget_bytes = d.budget_bytes,
                             .fixed_bytes = plan.fixed.back().n_bytes(),
-                            .read_rate = d.read_rate,
-                            .link_rate = d.link_rate,
-                            .flop_rate = d.flop_rate,
-                            .hop_seconds = d.hop_seconds});
+                            .speed = d.speed});
   }
   std::vector<uint32_t> device_of_rule;
   for (const PlacementRule& rule : rules) {

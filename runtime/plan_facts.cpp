@@ -1,6 +1,7 @@
 #include "runtime/plan_facts.h"
 
 #include <algorithm>
+#include <set>
 
 #include "base/error.h"
 #include "placement/step_cost.h"
@@ -59,14 +60,32 @@ std::string_view layout_name(const PlacementPlan& plan, uint32_t tensor, uint32_
   return name_of(plan.run.tensors[tensor].layout);
 }
 
-double decode_rate(const PlacementPlan& plan) {
-  return plan.fits() && plan.fit.token_seconds > 0 ? 1 / plan.fit.token_seconds : 0;
+double decode_rate(const PlacementPlan& plan, uint64_t n_past) {
+  if (!plan.fits()) return 0;
+  const StepCost cost(plan.input.model, plan.devices);
+  return 1 / cost.step_seconds(plan.fit.placement, {.n_past = n_past});
 }
 
-double prefill_rate(const PlacementPlan& plan) {
+double prefill_rate(const PlacementPlan& plan, uint64_t n_past) {
   if (!plan.fits()) return 0;
   const uint32_t n = plan.run.sequence.n_ubatch;
-  return n / StepCost(plan.input.model, plan.devices).batch_seconds(plan.fit.placement, n);
+  const StepCost cost(plan.input.model, plan.devices);
+  return n / cost.step_seconds(plan.fit.placement, {.n_tokens = n, .n_past = n_past});
+}
+
+std::vector<std::string> unmeasured_kinds(const PlacementPlan& plan) {
+  std::set<std::string> kinds;
+  for (uint32_t i = 0; i < plan.input.model.pieces.size(); ++i) {
+    const PlacementPiece& piece = plan.input.model.pieces[i];
+    const UnitKind kind = plan.input.model.units[piece.unit].kind;
+    const RateTable& rates = plan.devices[plan.fit.placement.device_of[i]].speed.rates;
+    const bool is_product = piece.token_flop > 0 && !piece.in_attention;
+    if (rates.empty() || !is_product || kind == UnitKind::embedding) continue;
+    if (rates.has(op_of(kind), piece.type, piece.packed)) continue;
+    kinds.insert(fmt::format("{} {}{}", name_of(piece.type), name_of(op_of(kind)),
+                             piece.packed ? "" : " from the file's blocks"));
+  }
+  return {kinds.begin(), kinds.end()};
 }
 
 std::string plural(uint64_t n, const char* word) {

@@ -33,11 +33,14 @@ std::vector<std::vector<TensorPlace>> tensor_places(const PlacementPlan& plan);
 /// "panels", or "blocks" on an accelerator, which takes tensors as the file has them.
 std::string_view layout_name(const PlacementPlan& plan, uint32_t tensor, uint32_t device);
 
-/// Tokens per second, one after the other, behind an empty context; 0 where it does not fit.
-double decode_rate(const PlacementPlan& plan);
+/// Tokens per second, one after the other, behind n_past cached ones; 0 where it does not fit.
+double decode_rate(const PlacementPlan& plan, uint64_t n_past = 0);
 
-/// Of a prompt of one micro-batch; 0 where it does not fit or a rate is not known.
-double prefill_rate(const PlacementPlan& plan);
+/// Of a micro-batch behind n_past cached tokens; 0 where it does not fit or a rate is not known.
+double prefill_rate(const PlacementPlan& plan, uint64_t n_past = 0);
+
+/// What has no measured rates where a device has others: "Q4_K experts", "Q6_K product".
+std::vector<std::string> unmeasured_kinds(const PlacementPlan& plan);
 
 std::string plural(uint64_t n, const char* word);
 

@@ -148,11 +148,22 @@ Json model_json(const ModelHeaders& model) {
           {"notes", c.notes}};
 }
 
+Json rate_json(double rate) { return rate > 0 ? Json(rate) : Json(); }
+
+Json contexts_json(const PlacementPlan& plan) {
+  Json contexts = Json::array();
+  for (const uint32_t n_past : shown_positions(plan.run.sequence.n_ctx)) {
+    contexts.push_back({{"n_past", n_past},
+                        {"pp_tps", rate_json(prefill_rate(plan, n_past))},
+                        {"tg_tps", rate_json(decode_rate(plan, n_past))}});
+  }
+  return contexts;
+}
+
 }  // namespace
 
 Json plan_json(const ModelHeaders& model, const PlacementPlan& plan, const PlanContext& context) {
   const ExecutionOptions& e = plan.run.settings.execution;
-  const double rate = decode_rate(plan), prefill = prefill_rate(plan);
   Json devices = Json::array();
   for (uint32_t d = 0; d < plan.devices.size(); ++d) devices.push_back(device_json(plan, d));
   Json settings = Json::array();
@@ -176,8 +187,9 @@ Json plan_json(const ModelHeaders& model, const PlacementPlan& plan, const PlanC
           {"why_not", why_not(model, plan)},
           {"warnings", plan_warnings(model, plan)},
           {"predicted",
-           {{"pp_tps", prefill > 0 ? Json(prefill) : Json()},
-            {"tg_tps", rate > 0 ? Json(rate) : Json()},
+           {{"pp_tps", rate_json(prefill_rate(plan))},
+            {"tg_tps", rate_json(decode_rate(plan))},
+            {"contexts", contexts_json(plan)},
             {"basis", plan.machine.basis}}},
           {"rules", rules_json(plan)},
           {"tensors", tensors_json(plan)}};

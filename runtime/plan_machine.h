@@ -15,17 +15,15 @@ struct PlanDevice {
   uint64_t capacity_bytes = 0;  // its memory; of this machine's CPU what is available now
   uint64_t total_bytes = 0;     // the same without what others hold
   uint64_t budget_bytes = 0;    // what the plan may take of it
-  double read_rate = 0;         // bytes per second; see PlacementDevice
-  double link_rate = 0;
-  double flop_rate = 0;
-  double hop_seconds = 0;
+  DeviceSpeed speed = {};
 };
 
 struct PlanMachine {
   std::string name = {};            // "" for this one
   std::vector<PlanDevice> devices;  // the CPU first
   std::string basis = {};           // where rates come from, for a person
-  uint32_t n_cores = 0;             // of a described machine
+  std::vector<std::string> notices = {};  // of rates that are there and not used
+  uint32_t n_cores = 0;                   // of a described machine
 
   bool is_described() const { return !name.empty(); }
   /// Throws Error for a device that is not there; `what` asks for it.
@@ -45,6 +43,10 @@ inline constexpr double kHopSeconds = 15e-6;          // a transfer's launch and
 
 /// This machine: its CPU alone, with the memory that is available.
 PlanMachine this_machine();
+
+/// The same with the rates that are stored for so many threads (stored_rates.h), where they are: for
+/// single tokens and for micro-batches each its own.
+PlanMachine with_stored_rates(PlanMachine machine, int n_threads, int n_threads_batch);
 
 /// A machine that a file describes, with defaults of its class for rates that it leaves out.
 PlanMachine described_machine(const MachineSpec& spec);

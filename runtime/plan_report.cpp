@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "base/units.h"
 #include "runtime/plan_facts.h"
 
@@ -21,6 +22,13 @@ uint64_t n_without_data(const GgufFile& file) {
 
 std::vector<std::string> plan_warnings(const ModelHeaders& model, const PlacementPlan& plan) {
   std::vector<std::string> all = plan.findings;
+  all.insert(all.end(), plan.machine.notices.begin(), plan.machine.notices.end());
+  if (const auto kinds = unmeasured_kinds(plan); !kinds.empty()) {
+    all.push_back(fmt::format(
+        "predicted with the slowest rates of other types: {}; {}", join(kinds, ", "),
+        plan.machine.is_described() ? "the machine file has none of it"
+                                    : "`bench` with this model measures it"));
+  }
   const uint32_t n_ctx = plan.run.sequence.n_ctx;
   if (n_ctx > model.config.n_ctx_train) {
     all.push_back(fmt::format("the context of {} exceeds the {} tokens the model was trained for",

@@ -50,7 +50,8 @@ std::string plan_text(const ModelHeaders& model, const PlacementPlan& plan,
 ///                unabsorbed_heads_per_step, unabsorbed_block_positions, thread_bytes,
 ///                crossover: [{n_past, n_tokens: fewest that are un-absorbed there, or null}]}
 ///   fits, why_not: "" where it fits; warnings
-///   predicted    {pp_tps: of a prompt of one micro-batch, tg_tps: behind an empty context, basis}
+///   predicted    {pp_tps: of a prompt of one micro-batch, tg_tps: behind an empty context,
+///                contexts: [{n_past, pp_tps, tg_tps: the same behind so many tokens}], basis}
 ///   rules        [{pattern, device, experts: "0-31" or null, origin, matched: tensors, decided: of
 ///                them}]
 ///   tensors      [{name, type, shape, bytes, role, device, node, layout: panels | mapped | floats

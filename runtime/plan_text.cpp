@@ -249,6 +249,20 @@ std::string tensors_text(const PlacementPlan& plan) {
   return "\n" + table.str();
 }
 
+std::string rate_text(double rate) {
+  return rate > 0 ? fmt::format("{:.{}f}", rate, rate < 100 ? 1 : 0) : "unknown";
+}
+
+std::string predicted_text(const PlacementPlan& plan) {
+  TextTable table("<>>");
+  table.add({"predicted, t/s", "decode", "prefill of a micro-batch"});
+  for (const uint32_t n_past : shown_positions(plan.run.sequence.n_ctx)) {
+    table.add({fmt::format("behind {}", plural(n_past, "token")),
+               rate_text(decode_rate(plan, n_past)), rate_text(prefill_rate(plan, n_past))});
+  }
+  return "\n" + table.str() + plan.machine.basis + "\n";
+}
+
 std::string verdict_text(const ModelHeaders& model, const PlacementPlan& plan,
                          uint32_t largest_context) {
   const std::string reason = why_not(model, plan);
@@ -258,13 +272,7 @@ std::string verdict_text(const ModelHeaders& model, const PlacementPlan& plan,
                                                ? ", all that the model was trained for"
                                                : "")
                              : "no context fits\n";
-  const double rate = decode_rate(plan);
-  const double prefill = prefill_rate(plan);
-  out += fmt::format(
-      "predicted: {}, {}. {}\n",
-      rate > 0 ? fmt::format("decode {:.1f} t/s", rate) : "decode unknown",
-      prefill > 0 ? fmt::format("prefill of a micro-batch {:.0f} t/s", prefill) : "prefill unknown",
-      plan.machine.basis);
+  out += predicted_text(plan);
   for (const std::string& warning : plan_warnings(model, plan)) {
     out += "warning: " + warning + "\n";
   }

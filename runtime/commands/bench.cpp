@@ -9,9 +9,12 @@
 #include "numa/bandwidth.h"
 #include "numa/cpu_set.h"
 #include "numa/memory_info.h"
+#include "runtime/bench_prediction.h"
 #include "runtime/bench_report.h"
 #include "runtime/commands/command.h"
 #include "runtime/inspect_report.h"
+#include "runtime/measure_rates.h"
+#include "runtime/stored_rates.h"
 #include "runtime/version.h"
 #include "tensor/simd_level.h"
 
@@ -133,6 +136,68 @@ double measure_peak(int n_threads) {
   return found.gb_per_s;
 }
 
+/// Rates of the kernels that a combination runs, each number of threads and level once.
+class RateMeasurements {
+ public:
+  RateMeasurements(const Engine& engine, double peak_gb_per_s)
+      : headers_(engine.options().model, engine.options().expert_groups),
+        bandwidth_bytes_per_s_(peak_gb_per_s * 1e9) {}
+
+  /// At the level in force.
+  const PlanMachine& machine(const RunSettings& settings) {
+    const ExecutionOptions& e = settings.execution;
+    const auto key =
+        std::tuple(simd_level(), e.n_threads, e.attention.key_type, settings.pack);
+    const auto found = machines_.find(key);
+    if (found != machines_.end()) return found->second;
+    const StoredRates rates = measure(settings);
+    store(rates);
+    return machines_.emplace(key, machine_with_rates(rates.bandwidth_bytes_per_s, rates.rates))
+        .first->second;
+  }
+  const ModelHeaders& headers() const { return headers_; }
+
+ private:
+  StoredRates measure(const RunSettings& settings) const {
+    const ExecutionOptions& e = settings.execution;
+    Workers workers(e.n_threads);
+    StoredRates rates{.key = rates_key(e.n_threads),
+                      .bandwidth_bytes_per_s = bandwidth_bytes_per_s_,
+                      .measured = time_now(),
+                      .rates = {}};
+    rates.rates = measure_rates(
+        rates_needed(headers_.config, headers_.weights, e.attention.key_type, settings.pack),
+        bandwidth_buffer_bytes(available_memory_bytes()), workers, &stop_flag());
+    if (stop_flag()) throw Interrupted{};
+    for (MeasuredRate& r : rates.rates) {
+      r.measured = rates.measured;
+      log_detail(rates_json({r})[0].dump());
+    }
+    return rates;
+  }
+
+  void store(const StoredRates& rates) const {
+    if (tensor_bytes(headers_.file) < kLeastBytes) {
+      return log_info(fmt::format(
+          "rates: measured with shapes of a small model, they are not kept for `plan` (from {} on)",
+          format_bytes(kLeastBytes)));
+    }
+    try {
+      const std::filesystem::path path = store_rates(rates);
+      log_info(fmt::format("rates: {} kept for `plan` in {}", rates.rates.size(),
+                           printable(path.string(), 4096)));
+    } catch (const Error& error) {
+      log_info(fmt::format("rates: not kept for `plan`: {}", error.what()));
+    }
+  }
+
+  static constexpr uint64_t kLeastBytes = uint64_t{256} << 20;
+
+  ModelHeaders headers_;
+  double bandwidth_bytes_per_s_;
+  std::map<std::tuple<SimdLevel, int, DType, bool>, PlanMachine> machines_;
+};
+
 void log_start(const Engine& engine, size_t n_rows) {
   const ModelConfig& config = engine.model().config();
   log_info(fmt::format("hybrid-run {}: {}, {} layers, {}; rows to measure: {}", version(),
@@ -195,13 +260,18 @@ void bench(const Options& options) {
   log_start(engine, tests.size() * combinations.size());
   const double peak_gb_per_s = measure_peak(n_most_threads);
 
+  RateMeasurements rates(engine, peak_gb_per_s);
+
   BenchReport report(*find_bench_format(options.get("output")), shown_settings(options));
   for (const Options& combination : combinations) {
     const ExecutionOptions execution = execution_of(combination);
     BenchRow row = row_of(model, combination, execution);
     row.peak_gb_per_s = peak_gb_per_s;
+    const RunSettings settings = run_settings(combination);
+    const PlanMachine& machine = rates.machine(settings);
     for (const BenchTest& test : tests) {
       row.test = test;
+      row.predicted_tps = predicted_tps(rates.headers(), settings, machine, test);
       row.result = measure(model, execution, test, options.get_integer("repetitions"));
       print(report.lines(row));
       flush_stdout();

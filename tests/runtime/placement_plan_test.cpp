@@ -34,9 +34,9 @@ PlanMachine machine_with(uint64_t cpu_bytes, uint32_t n_gpus, uint64_t gpu_bytes
                                .capacity_bytes = n_bytes,
                                .total_bytes = n_bytes,
                                .budget_bytes = n_bytes,
-                               .read_rate = read_rate,
-                               .link_rate = 25e9,
-                               .hop_seconds = kHopSeconds});
+                               .speed = {.read_rate = read_rate,
+                                         .link_rate = 25e9,
+                                         .hop_seconds = kHopSeconds}});
   };
   add({}, cpu_bytes, 200e9);
   for (uint32_t i = 0; i < n_gpus; ++i) add({DeviceKind::cuda, i}, gpu_bytes, 900e9);
@@ -181,15 +181,15 @@ TEST_CASE("prefill is predicted where all rates are known") {
     return plan_json(r1.headers, plan, {})["predicted"]["pp_tps"];
   };
   CHECK(predicted().is_null());
-  machine.devices[1].flop_rate = 100e12;
+  machine.devices[1].speed.flop_rate = 100e12;
   CHECK(predicted().is_null());
   // 57 layers of routed experts on the CPU: 8 x 3 x 7168 x 2048 multiplications and additions each.
-  machine.devices[0].flop_rate = 10e12;
+  machine.devices[0].speed.flop_rate = 10e12;
   const double bound = 10e12 / (57.0 * 8 * 3 * 7168 * 2048 * 2);
   CHECK(predicted().get<double>() < bound);
   CHECK(predicted().get<double>() > 0.4 * bound);
   // As fast as can be: all experts are read once for a micro-batch of 512.
-  machine.devices[0].flop_rate = machine.devices[1].flop_rate = 1e18;
+  machine.devices[0].speed.flop_rate = machine.devices[1].speed.flop_rate = 1e18;
   const double all_bytes = 57.0 * 256 * 3 * 7168 * 2048 * 144 / 256;
   const double reading = 512 * 200e9 / all_bytes;
   CHECK(predicted().get<double>() < 1.001 * reading);

@@ -1,0 +1,342 @@
+#include "runtime/measure_rates.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <numeric>
+#include <random>
+
+#include "attention/mla_attention.h"
+#include "base/error.h"
+#include "base/rounding.h"
+#include "experts/moe_ffn.h"
+#include "numa/huge_buffer.h"
+#include "runtime/model_config.h"
+#include "tensor/parallel_matmul.h"
+#include "tensor/simd_level.h"
+
+namespace hybrid {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr uint32_t kProductTokens[] = {1, 16, 128, 512};
+constexpr uint32_t kExpertTokens[] = {1, 8, 32, 128};  // a mean of routed experts
+constexpr uint32_t kNetTokens = 512;                   // a single net with the whole micro-batch
+constexpr uint32_t kBatchTokens = 512;
+constexpr uint32_t kPast[] = {256, 4096};
+constexpr uint64_t kMaxRows = 16384;
+
+/// The median time of a call, of calls for about 60 ms; of one that takes long the first time.
+template <class Call>
+double median_seconds(const Call& call) {
+  constexpr double kSeconds = 0.06, kLong = 0.3;
+  const auto once = [&] {
+    const auto start = Clock::now();
+    call();
+    return std::max(std::chrono::duration<double>(Clock::now() - start).count(), 1e-9);
+  };
+  if (const double first = once(); first > kLong) return first;  // else it warmed up
+  std::vector<double> all;
+  double sum = 0;
+  while (all.size() < 3 || sum < kSeconds) sum += all.emplace_back(once());
+  std::nth_element(all.begin(), all.begin() + static_cast<long>(all.size() / 2), all.end());
+  return all[all.size() / 2];
+}
+
+std::vector<float> random_floats(uint64_t n) {
+  std::mt19937 random(7);
+  std::normal_distribution<float> normal;
+  std::vector<float> floats(n);
+  for (float& f : floats) f = normal(random);
+  return floats;
+}
+
+/// Random bytes that serve as weights of any type, file's blocks as well as panels: no two of them
+/// are a half float that is infinite, not a number or denormal.
+class WeightBytes {
+ public:
+  WeightBytes(uint64_t n_bytes, Workers& workers) : bytes_(n_bytes), exponents_(kMaxPanels) {
+    constexpr uint64_t kChunk = uint64_t{1} << 20;
+    workers.parallel_for((n_bytes + kChunk - 1) / kChunk, 1, [&](uint64_t begin, uint64_t end) {
+      for (uint64_t i = begin; i < end; ++i) {
+        fill(i, bytes_.data() + i * kChunk, std::min(kChunk, n_bytes - i * kChunk));
+      }
+    });
+  }
+
+  /// A stack of n_matrices that was not read for as long as possible.
+  Weight next(DType type, uint64_t n_cols, uint64_t n_rows, uint64_t n_matrices, bool packed) {
+    Weight w;
+    w.rows.type = type;
+    w.rows.ne = {n_cols, n_rows, n_matrices, 1};
+    const bool in_panels = packed && type != DType::f32;
+    const uint64_t n_rows_bytes = w.rows.n_rows() * w.rows.row_bytes();
+    const uint64_t n = round_up(std::max(n_rows_bytes, hybrid::packed_bytes(w)), 4096);
+    HYBRID_CHECK(n <= bytes_.n_bytes() && w.n_panels() * n_matrices <= kMaxPanels);
+    if (at_ + n > bytes_.n_bytes()) at_ = 0;
+    w.rows.data = {bytes_.data() + at_, n_rows_bytes};
+    if (in_panels) {
+      w.panels = bytes_.data() + at_;
+      w.exponents = exponents_.data();
+    }
+    at_ += n;
+    return w;
+  }
+
+  std::byte* data() { return bytes_.data(); }
+  int8_t* exponents() { return exponents_.data(); }
+  uint64_t n_bytes() const { return bytes_.n_bytes(); }
+
+ private:
+  static constexpr uint64_t kMaxPanels = 1 << 20;
+
+  static void fill(uint64_t seed, std::byte* to, uint64_t n) {
+    std::mt19937_64 random(seed);
+    for (uint64_t i = 0; i + 8 <= n; i += 8) {
+      // Sign and low bits are random; the exponent's high bits are 01: 2^-7 to 2^0 as half floats.
+      const uint64_t word = (random() & 0x9f9f9f9f9f9f9f9fu) | 0x2020202020202020u;
+      std::memcpy(to + i, &word, 8);
+    }
+  }
+
+  HugeBuffer bytes_;
+  std::vector<int8_t> exponents_;
+  uint64_t at_ = 0;
+};
+
+class Measurer {
+ public:
+  Measurer(const RateRequest& request, uint64_t buffer_bytes, Workers& workers,
+           const std::atomic<bool>* stop)
+      : request_(request),
+        workers_(workers),
+        stop_(stop),
+        bytes_(std::max(buffer_bytes, least_bytes()), workers) {}
+
+  std::vector<MeasuredRate> run() {
+    for (const RateKind& kind : request_.kinds) {
+      if (kind.op == RateOp::product) {
+        for (const uint32_t n : kProductTokens) measure_product(kind, n);
+        continue;
+      }
+      measure_experts(kind, 1, request_.n_used, request_.n_used);
+      for (const uint32_t n : kExpertTokens) {
+        if (n > 1 && request_.n_experts > 1) measure_routed(kind, n);
+      }
+      measure_experts(kind, kNetTokens, 1, 1);
+    }
+    measure_attention();
+    return std::move(rates_);
+  }
+
+ private:
+  bool stopped() const { return stop_ != nullptr && stop_->load(std::memory_order_relaxed); }
+
+  /// As many experts as keep each call short, at least as many as there are threads.
+  uint32_t n_jobs(uint32_t n_tokens) const {
+    const auto n_threads = static_cast<uint32_t>(workers_.n_threads());
+    const uint32_t n = std::max({n_threads, request_.n_used, std::min(16u, 512 / n_tokens)});
+    return std::min(n, request_.n_experts);
+  }
+
+  /// Of the largest stack that a call takes.
+  uint64_t least_bytes() const {
+    uint64_t n = 1 << 20;
+    for (const RateKind& kind : request_.kinds) {
+      const uint64_t panels = panel_bytes(kind.type, kind.n_cols);
+      const uint64_t n_matrices =
+          kind.op == RateOp::product ? 1 : 4 * std::max(n_jobs(1), n_jobs(kExpertTokens[1]));
+      n = std::max(n, n_matrices * (kind.n_rows / kPanelRows + 1) * panels * 2);
+    }
+    const MlaUpProjection up = up_projection(nullptr);
+    return std::max(n, 2 * mla_decode_bytes(request_.attention, up));
+  }
+
+  void add(const RateKind& kind, double n_tokens, double seconds, double n_products) {
+    rates_.push_back({.op = kind.op,
+                      .type = kind.type,
+                      .n_tokens = static_cast<uint32_t>(n_tokens),
+                      .flop_per_s = 2 * n_products / seconds,
+                      .packed = request_.packed});
+  }
+
+  void measure_product(const RateKind& kind, uint32_t n_tokens) {
+    if (stopped()) return;
+    const uint64_t n_rows = std::min(kind.n_rows, kMaxRows);
+    const std::vector<float> x = random_floats(n_tokens * kind.n_cols);
+    std::vector<float> y(n_tokens * n_rows);
+    MatmulInput input;
+    const double seconds = median_seconds([&] {
+      input.set(x.data(), n_tokens, kind.n_cols, Precision::exact);
+      matmul(bytes_.next(kind.type, kind.n_cols, n_rows, 1, request_.packed), input, y.data(),
+             workers_);
+    });
+    add(kind, n_tokens, seconds, static_cast<double>(n_tokens * n_rows * kind.n_cols));
+  }
+
+  /// Experts that meet n_tokens in the mean.
+  void measure_routed(const RateKind& kind, uint32_t n_tokens) {
+    const uint32_t n = n_jobs(n_tokens), n_used = std::min(request_.n_used, n);
+    measure_experts(kind, std::max(n_tokens * n / n_used, 1u), n, n_used);
+  }
+
+  void measure_experts(const RateKind& kind, uint32_t n_tokens, uint32_t n_experts,
+                       uint32_t n_used) {
+    if (stopped()) return;
+    const MoeShape shape{.n_experts = n_experts,
+                         .n_used = n_used,
+                         .ff_dim = static_cast<uint32_t>(kind.n_rows)};
+    const std::vector<float> x = random_floats(n_tokens * kind.n_cols);
+    std::vector<float> y(x.size()), weights(uint64_t{n_tokens} * n_used, 1.0F / 8);
+    const std::vector<int32_t> ids = random_choice(n_tokens, shape);
+    MatmulInput input;
+    MoeFfnScratch scratch;
+    const auto stack = [&](uint64_t n_cols, uint64_t n_rows) {
+      return bytes_.next(kind.type, n_cols, n_rows, n_experts, request_.packed);
+    };
+    const double seconds = median_seconds([&] {
+      const ExpertWeights experts{.gate = stack(kind.n_cols, kind.n_rows),
+                                  .up = stack(kind.n_cols, kind.n_rows),
+                                  .gate_up = {},
+                                  .down = stack(kind.n_rows, kind.n_cols)};
+      input.set(x.data(), n_tokens, kind.n_cols,
+                n_tokens == 1 ? Precision::fine : Precision::normal);
+      moe_ffn({input, y.data(), ids, weights}, shape, experts, scratch, workers_);
+    });
+    const double n_slots = static_cast<double>(ids.size());
+    const double mean = n_slots / static_cast<double>(n_active(ids));
+    add(kind, std::max(1.0, std::round(mean)), seconds,
+        n_slots * 3 * static_cast<double>(kind.n_rows * kind.n_cols));
+  }
+
+  static uint64_t n_active(std::vector<int32_t> ids) {
+    std::sort(ids.begin(), ids.end());
+    return static_cast<uint64_t>(std::unique(ids.begin(), ids.end()) - ids.begin());
+  }
+
+  static std::vector<int32_t> random_choice(uint32_t n_tokens, const MoeShape& shape) {
+    std::mt19937 random(11);
+    std::vector<int32_t> all(shape.n_experts), ids;
+    std::iota(all.begin(), all.end(), 0);
+    for (uint32_t t = 0; t < n_tokens; ++t) {
+      std::shuffle(all.begin(), all.end(), random);
+      ids.insert(ids.end(), all.begin(), all.begin() + shape.n_used);
+    }
+    return ids;
+  }
+
+  MlaUpProjection up_projection(const std::byte* data) const {
+    const MlaShape& s = request_.attention;
+    MlaUpProjection up;
+    up.kv_b.type = request_.up_type;
+    up.kv_b.ne = {s.kv_lora, uint64_t{s.n_heads} * (s.qk_nope + s.v_dim), 1, 1};
+    up.kv_b.data = {data, data == nullptr ? 0 : up.kv_b.n_rows() * up.kv_b.row_bytes()};
+    return up;
+  }
+
+  void measure_attention() {
+    if (stopped()) return;
+    const MlaShape& s = request_.attention;
+    const AttentionOptions options{.key_type = request_.cache_type,
+                                   .value_type = request_.cache_type};
+    const uint32_t n_ctx = kPast[1] + kBatchTokens;
+    const uint32_t n_layers = std::min(request_.n_layers, 32u);
+    MlaAttention attention(MlaPlan(s, options, n_ctx, kBatchTokens));
+    KvCache cache(mla_cache_shape(s, n_layers, n_ctx, options));
+    const MlaUpProjection up = up_projection(bytes_.data());
+    const bool prepared = simd_level() != SimdLevel::scalar && mla_decode_bytes(s, up) > 0;
+    const MlaDecodeWeights decode =
+        prepared ? place_mla_decode(s, up, bytes_.data(), bytes_.exponents()) : MlaDecodeWeights{};
+    const std::vector<float> rows = random_floats(uint64_t{kBatchTokens} * s.cache_row());
+    for (uint32_t layer = 0; layer < n_layers; ++layer) {
+      for (uint32_t at = 0; at < n_ctx; at += kBatchTokens) {
+        attention.store(up, rows.data(), kBatchTokens, cache, layer, at, workers_);
+      }
+    }
+    const std::vector<float> q = random_floats(uint64_t{kBatchTokens} * s.n_heads * s.qk_dim());
+    std::vector<float> out(uint64_t{kBatchTokens} * s.n_heads * s.v_dim);
+    uint32_t layer = 0;
+    const auto measure = [&](uint32_t n_tokens, uint32_t n_past) {
+      if (stopped()) return;
+      const double seconds = median_seconds([&] {
+        const MlaArgs args{.kq_scale = 0.1F,
+                           .layer = layer,
+                           .first_position = n_past,
+                           .n_tokens = n_tokens,
+                           .q = q.data(),
+                           .out = out.data()};
+        attention.attend(args, up, decode, cache, workers_);
+        layer = (layer + 1) % n_layers;
+      });
+      const AttentionWork work{.shape = s, .cache_type = request_.cache_type};
+      rates_.push_back({.op = RateOp::attention,
+                        .type = request_.cache_type,
+                        .n_tokens = n_tokens,
+                        .n_past = n_past,
+                        .flop_per_s = work.flop(n_past, n_tokens) / seconds,
+                        .packed = true});
+    };
+    for (const uint32_t n_past : kPast) measure(1, n_past);
+    for (const uint32_t n_past : {0u, kPast[1]}) measure(kBatchTokens, n_past);
+  }
+
+  const RateRequest& request_;
+  Workers& workers_;
+  const std::atomic<bool>* stop_;
+  WeightBytes bytes_;
+  std::vector<MeasuredRate> rates_;
+};
+
+}  // namespace
+
+RateRequest rates_needed(const ModelConfig& config, const ModelWeights& weights, DType cache_type,
+                         bool packed) {
+  RateRequest request{.kinds = {},
+                      .n_used = std::max(config.moe.n_used, 1u),
+                      .n_experts = std::max(config.moe.n_experts, 1u),
+                      .n_layers = config.n_layers,
+                      .attention = config.mla,
+                      .cache_type = cache_type,
+                      .packed = packed};
+  const auto add = [&](RateOp op, const Weight& w, uint64_t n_cols, uint64_t n_rows) {
+    if (w.empty()) return;
+    RateKind kind{op, w.type(), n_cols, n_rows};
+    for (RateKind& k : request.kinds) {
+      if (k.op != op || k.type != kind.type) continue;
+      if (k.n_rows * k.n_cols < n_rows * n_cols) k = kind;
+      return;
+    }
+    request.kinds.push_back(kind);
+  };
+  const auto add_net = [&](const Weight& w, uint64_t n_ff) {
+    // Of every type both ways: rows of gate and up, columns of down.
+    const uint64_t block = info_of(w.type()).block_size;
+    add(RateOp::experts, w, round_up(config.n_embd, block), round_up(n_ff, block));
+  };
+  for (const LayerWeights& w : weights.layers) {
+    for (const Weight* each : {&w.q, &w.q_a, &w.q_b, &w.kv_a, &w.attn_output, &w.router}) {
+      add(RateOp::product, *each, each->n_cols(), each->n_rows());
+    }
+    for (const Weight* each : {&w.experts.gate, &w.experts.up, &w.experts.gate_up, &w.experts.down}) {
+      add_net(*each, config.moe.ff_dim);
+    }
+    for (const Weight* each : {&w.shared.gate, &w.shared.up, &w.shared.down}) {
+      add_net(*each, config.moe.ff_dim);
+    }
+    for (const Weight* each : {&w.dense.gate, &w.dense.up, &w.dense.down}) {
+      add_net(*each, config.moe.n_experts > 0 ? config.moe.ff_dim : config.n_ff_dense);
+    }
+    const MlaUpProjection& up = w.kv_up;
+    request.up_type = up.is_split() ? up.v_b.type : up.kv_b.type;
+  }
+  add(RateOp::product, weights.output, weights.output.n_cols(), weights.output.n_rows());
+  return request;
+}
+
+std::vector<MeasuredRate> measure_rates(const RateRequest& request, uint64_t buffer_bytes,
+                                        Workers& workers, const std::atomic<bool>* stop) {
+  return Measurer(request, buffer_bytes, workers, stop).run();
+}
+
+}  // namespace hybrid
