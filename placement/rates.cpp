@@ -10,8 +10,9 @@
 namespace hybrid {
 namespace {
 
-constexpr std::string_view kOpNames[] = {"product", "experts", "attention"};
-constexpr RateOp kOps[] = {RateOp::product, RateOp::experts, RateOp::attention};
+constexpr std::string_view kOpNames[] = {"product", "experts", "attention", "layer"};
+constexpr RateOp kOps[] = {RateOp::product, RateOp::experts, RateOp::attention,
+                            RateOp::layer};
 constexpr double kGiga = 1e9;
 constexpr double kMaxGflops = 1e9;
 constexpr uint64_t kMaxTokens = 1 << 30;

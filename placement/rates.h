@@ -20,15 +20,16 @@ enum class RateOp {
   product,    // a matrix with all tokens: attention's projections, the output, the router
   experts,    // gated nets: gate, up and down of an expert (dense and shared: of one)
   attention,  // queries with cached rows, and the way there and back from latents
+  layer,      // what a layer does to each element of hidden states: norms, rotation, routing, sums
 };
 std::string_view name_of(RateOp op);
 
 struct MeasuredRate {
   RateOp op = RateOp::product;
-  DType type = DType::f32;  // of the weights; of attention: of cached rows
+  DType type = DType::f32;  // of the weights; of attention: of cached rows; of a layer: F32
   uint32_t n_tokens = 1;    // for each matrix; of attention: queries
   uint32_t n_past = 0;      // of attention: cached positions before the queries
-  double flop_per_s = 0;    // a multiplication and an addition are two
+  double flop_per_s = 0;    // a multiplication and an addition are two; so is a layer's element
   bool packed = true;       // weights were packed at load; else on the spot (-rtr 0)
   std::string measured = {};  // when, "2026-11-21T19:50Z"; "" where a machine file says it
 

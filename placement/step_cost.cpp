@@ -85,6 +85,9 @@ std::optional<double> StepCost::measured_seconds(const PlacementPiece& piece,
         device.speed.rates.attention_seconds(work, work.cache_type, step.n_past, step.n_tokens);
     if (!attention) return std::nullopt;
     seconds += *attention;
+    const auto element =
+        device.speed.rates.element_seconds(RateOp::layer, DType::f32, true, step.n_tokens);
+    seconds += element.value_or(0) * static_cast<double>(model_.hidden_bytes / sizeof(float));
   }
   if (piece.in_attention || piece.token_flop == 0) return seconds;
   const UnitKind kind = model_.units[piece.unit].kind;

@@ -5,14 +5,19 @@
 #include <cstring>
 #include <numeric>
 #include <random>
+#include <set>
 
 #include "attention/mla_attention.h"
 #include "base/error.h"
 #include "base/rounding.h"
 #include "experts/moe_ffn.h"
+#include "experts/router.h"
 #include "numa/huge_buffer.h"
 #include "runtime/model_config.h"
 #include "tensor/parallel_matmul.h"
+#include "tensor/rms_norm.h"
+#include "tensor/rope.h"
+#include "tensor/row_ops.h"
 #include "tensor/simd_level.h"
 
 namespace hybrid {
@@ -27,21 +32,22 @@ constexpr uint32_t kBatchTokens = 512;
 constexpr uint32_t kPast[] = {256, 4096};
 constexpr uint64_t kMaxRows = 16384;
 
-/// The median time of a call, of calls for about 60 ms; of one that takes long the first time.
+/// The mean time of a call, of calls for about 100 ms; of one that takes long the first time. What
+/// the system and other machines on the same processor take of it is in the model's steps, too.
 template <class Call>
-double median_seconds(const Call& call) {
-  constexpr double kSeconds = 0.06, kLong = 0.3;
-  const auto once = [&] {
-    const auto start = Clock::now();
-    call();
+double mean_seconds(const Call& call) {
+  constexpr double kSeconds = 0.1, kLong = 0.3;
+  const auto start_of_all = Clock::now();
+  const auto since = [](Clock::time_point start) {
     return std::max(std::chrono::duration<double>(Clock::now() - start).count(), 1e-9);
   };
-  if (const double first = once(); first > kLong) return first;  // else it warmed up
-  std::vector<double> all;
-  double sum = 0;
-  while (all.size() < 3 || sum < kSeconds) sum += all.emplace_back(once());
-  std::nth_element(all.begin(), all.begin() + static_cast<long>(all.size() / 2), all.end());
-  return all[all.size() / 2];
+  call();
+  if (const double first = since(start_of_all); first > kLong) return first;  // else it warmed up
+  const auto start = Clock::now();
+  double seconds = 0;
+  uint32_t n = 0;
+  for (; n < 3 || seconds < kSeconds; ++n, seconds = since(start)) call();
+  return seconds / n;
 }
 
 std::vector<float> random_floats(uint64_t n) {
@@ -120,12 +126,14 @@ class Measurer {
         for (const uint32_t n : kProductTokens) measure_product(kind, n);
         continue;
       }
-      measure_experts(kind, 1, request_.n_used, request_.n_used);
+      const MatrixSize size = kind.sizes.front();
+      measure_experts(kind, size, 1, n_used(), n_used());
       for (const uint32_t n : kExpertTokens) {
-        if (n > 1 && request_.n_experts > 1) measure_routed(kind, n);
+        if (n > 1 && n_experts() > 1) measure_routed(kind, n);
       }
-      measure_experts(kind, kNetTokens, 1, 1);
+      measure_experts(kind, {size.n_cols, size.n_rows * n_shared()}, kNetTokens, 1, 1);
     }
+    for (const uint32_t n : kProductTokens) measure_layer(n);
     measure_attention();
     return std::move(rates_);
   }
@@ -133,25 +141,33 @@ class Measurer {
  private:
   bool stopped() const { return stop_ != nullptr && stop_->load(std::memory_order_relaxed); }
 
+  uint32_t n_used() const { return std::max(request_.moe.n_used, 1u); }
+  uint32_t n_experts() const { return std::max(request_.moe.n_experts, 1u); }
+
   /// As many experts as keep each call short, at least as many as there are threads.
   uint32_t n_jobs(uint32_t n_tokens) const {
     const auto n_threads = static_cast<uint32_t>(workers_.n_threads());
-    const uint32_t n = std::max({n_threads, request_.n_used, std::min(16u, 512 / n_tokens)});
-    return std::min(n, request_.n_experts);
+    const uint32_t n = std::max({n_threads, n_used(), std::min(16u, 512 / n_tokens)});
+    return std::min(n, n_experts());
   }
 
   /// Of the largest stack that a call takes.
   uint64_t least_bytes() const {
     uint64_t n = 1 << 20;
     for (const RateKind& kind : request_.kinds) {
-      const uint64_t panels = panel_bytes(kind.type, kind.n_cols);
-      const uint64_t n_matrices =
-          kind.op == RateOp::product ? 1 : 4 * std::max(n_jobs(1), n_jobs(kExpertTokens[1]));
-      n = std::max(n, n_matrices * (kind.n_rows / kPanelRows + 1) * panels * 2);
+      const uint64_t n_matrices = kind.op == RateOp::product ? 1 : n_jobs(1) + n_shared();
+      for (const MatrixSize& size : kind.sizes) {
+        const auto bytes = [&](uint64_t n_cols, uint64_t n_rows) {
+          return round_up(n_rows, kPanelRows) * panel_bytes(kind.type, n_cols) / kPanelRows;
+        };
+        const uint64_t stack = std::max(bytes(size.n_cols, size.n_rows),
+                                        bytes(round_up(size.n_rows, 512), size.n_cols));
+        n = std::max(n, n_matrices * stack + 4096);
+      }
     }
-    const MlaUpProjection up = up_projection(nullptr);
-    return std::max(n, 2 * mla_decode_bytes(request_.attention, up));
+    return std::max(n, 2 * mla_decode_bytes(request_.attention, up_projection(nullptr)));
   }
+  uint32_t n_shared() const { return std::max(request_.moe.n_shared, 1u); }
 
   void add(const RateKind& kind, double n_tokens, double seconds, double n_products) {
     rates_.push_back({.op = kind.op,
@@ -163,31 +179,84 @@ class Measurer {
 
   void measure_product(const RateKind& kind, uint32_t n_tokens) {
     if (stopped()) return;
-    const uint64_t n_rows = std::min(kind.n_rows, kMaxRows);
-    const std::vector<float> x = random_floats(n_tokens * kind.n_cols);
-    std::vector<float> y(n_tokens * n_rows);
+    uint64_t most_cols = 0, most_rows = 0;
+    double n_elements = 0;
+    for (const MatrixSize& size : kind.sizes) {
+      most_cols = std::max(most_cols, size.n_cols);
+      most_rows = std::max(most_rows, size.n_rows);
+      n_elements += static_cast<double>(size.n_cols * size.n_rows);
+    }
+    const std::vector<float> x = random_floats(n_tokens * most_cols);
+    std::vector<float> y(n_tokens * most_rows);
     MatmulInput input;
-    const double seconds = median_seconds([&] {
-      input.set(x.data(), n_tokens, kind.n_cols, Precision::exact);
-      matmul(bytes_.next(kind.type, kind.n_cols, n_rows, 1, request_.packed), input, y.data(),
-             workers_);
+    const double seconds = mean_seconds([&] {
+      for (const MatrixSize& size : kind.sizes) {
+        if (!size.same_input) input.set(x.data(), n_tokens, size.n_cols, Precision::exact);
+        matmul(bytes_.next(kind.type, size.n_cols, size.n_rows, 1, request_.packed), input,
+               y.data(), workers_);
+      }
     });
-    add(kind, n_tokens, seconds, static_cast<double>(n_tokens * n_rows * kind.n_cols));
+    add(kind, n_tokens, seconds, n_tokens * n_elements);
+  }
+
+  /// The element-wise work of a layer, in its regions.
+  void measure_layer(uint32_t n_tokens) {
+    if (stopped()) return;
+    const uint64_t n = request_.n_embd;
+    const MlaShape& s = request_.attention;
+    MoeShape moe = request_.moe;
+    moe.n_experts = n_experts(), moe.n_used = n_used();
+    std::vector<float> hidden = random_floats(n_tokens * n), normed(hidden.size());
+    std::vector<float> q = random_floats(uint64_t{n_tokens} * s.n_heads * s.qk_dim());
+    const std::vector<float> weight(n, 1.0F), table = random_floats(s.qk_rope);
+    const std::vector<float> logits = random_floats(moe.n_experts);
+    const std::vector<float> bias(moe.selection_bias ? moe.n_experts : 0);
+    const auto for_tokens = [&](const auto& body) {
+      workers_.parallel_for(n_tokens, 8, [&](uint64_t begin, uint64_t end) {
+        for (uint64_t t = begin; t < end; ++t) body(t);
+      });
+    };
+    const auto norm = [&] {
+      for_tokens(
+          [&](uint64_t t) { rms_norm(hidden.data() + t * n, weight, 1e-6F, normed.data() + t * n); });
+    };
+    const auto add_rows = [&] {
+      workers_.parallel_for(n_tokens * n, 1 << 15, [&](uint64_t begin, uint64_t end) {
+        row_ops().add(normed.data() + begin, hidden.data() + begin, end - begin);
+      });
+    };
+    const double seconds = mean_seconds([&] {
+      norm();
+      for_tokens([&](uint64_t t) {
+        for (uint64_t i = t * s.n_heads; i < (t + 1) * s.n_heads; ++i) {
+          rotate_pairs(q.data() + i * s.qk_dim() + s.qk_nope, table.data(), s.qk_rope);
+        }
+      });
+      add_rows();
+      norm();
+      for_tokens([&](uint64_t) {
+        std::vector<int32_t> ids(moe.n_used);
+        std::vector<float> weights(moe.n_used);
+        route_token(moe, logits, bias, ids, weights);
+      });
+      add_rows();
+    });
+    add({.op = RateOp::layer}, n_tokens, seconds, static_cast<double>(n_tokens * n));
   }
 
   /// Experts that meet n_tokens in the mean.
   void measure_routed(const RateKind& kind, uint32_t n_tokens) {
-    const uint32_t n = n_jobs(n_tokens), n_used = std::min(request_.n_used, n);
-    measure_experts(kind, std::max(n_tokens * n / n_used, 1u), n, n_used);
+    const uint32_t n = n_jobs(n_tokens), n_used = std::min(this->n_used(), n);
+    measure_experts(kind, kind.sizes.front(), std::max(n_tokens * n / n_used, 1u), n, n_used);
   }
 
-  void measure_experts(const RateKind& kind, uint32_t n_tokens, uint32_t n_experts,
-                       uint32_t n_used) {
+  void measure_experts(const RateKind& kind, MatrixSize size, uint32_t n_tokens,
+                       uint32_t n_experts, uint32_t n_used) {
     if (stopped()) return;
     const MoeShape shape{.n_experts = n_experts,
                          .n_used = n_used,
-                         .ff_dim = static_cast<uint32_t>(kind.n_rows)};
-    const std::vector<float> x = random_floats(n_tokens * kind.n_cols);
+                         .ff_dim = static_cast<uint32_t>(size.n_rows)};
+    const std::vector<float> x = random_floats(n_tokens * size.n_cols);
     std::vector<float> y(x.size()), weights(uint64_t{n_tokens} * n_used, 1.0F / 8);
     const std::vector<int32_t> ids = random_choice(n_tokens, shape);
     MatmulInput input;
@@ -195,19 +264,19 @@ class Measurer {
     const auto stack = [&](uint64_t n_cols, uint64_t n_rows) {
       return bytes_.next(kind.type, n_cols, n_rows, n_experts, request_.packed);
     };
-    const double seconds = median_seconds([&] {
-      const ExpertWeights experts{.gate = stack(kind.n_cols, kind.n_rows),
-                                  .up = stack(kind.n_cols, kind.n_rows),
+    const double seconds = mean_seconds([&] {
+      const ExpertWeights experts{.gate = stack(size.n_cols, size.n_rows),
+                                  .up = stack(size.n_cols, size.n_rows),
                                   .gate_up = {},
-                                  .down = stack(kind.n_rows, kind.n_cols)};
-      input.set(x.data(), n_tokens, kind.n_cols,
+                                  .down = stack(size.n_rows, size.n_cols)};
+      input.set(x.data(), n_tokens, size.n_cols,
                 n_tokens == 1 ? Precision::fine : Precision::normal);
       moe_ffn({input, y.data(), ids, weights}, shape, experts, scratch, workers_);
     });
     const double n_slots = static_cast<double>(ids.size());
     const double mean = n_slots / static_cast<double>(n_active(ids));
     add(kind, std::max(1.0, std::round(mean)), seconds,
-        n_slots * 3 * static_cast<double>(kind.n_rows * kind.n_cols));
+        n_slots * 3 * static_cast<double>(size.n_rows * size.n_cols));
   }
 
   static uint64_t n_active(std::vector<int32_t> ids) {
@@ -259,7 +328,7 @@ class Measurer {
     uint32_t layer = 0;
     const auto measure = [&](uint32_t n_tokens, uint32_t n_past) {
       if (stopped()) return;
-      const double seconds = median_seconds([&] {
+      const double seconds = mean_seconds([&] {
         const MlaArgs args{.kq_scale = 0.1F,
                            .layer = layer,
                            .first_position = n_past,
@@ -293,44 +362,52 @@ class Measurer {
 RateRequest rates_needed(const ModelConfig& config, const ModelWeights& weights, DType cache_type,
                          bool packed) {
   RateRequest request{.kinds = {},
-                      .n_used = std::max(config.moe.n_used, 1u),
-                      .n_experts = std::max(config.moe.n_experts, 1u),
+                      .n_embd = config.n_embd,
                       .n_layers = config.n_layers,
+                      .moe = config.moe,
                       .attention = config.mla,
                       .cache_type = cache_type,
                       .packed = packed};
-  const auto add = [&](RateOp op, const Weight& w, uint64_t n_cols, uint64_t n_rows) {
-    if (w.empty()) return;
-    RateKind kind{op, w.type(), n_cols, n_rows};
-    for (RateKind& k : request.kinds) {
-      if (k.op != op || k.type != kind.type) continue;
-      if (k.n_rows * k.n_cols < n_rows * n_cols) k = kind;
-      return;
+  std::set<std::pair<RateOp, DType>> known;  // from layers behind
+  const auto add = [&](RateOp op, DType type, MatrixSize size) {
+    if (known.contains({op, type})) return;
+    const auto at = std::find_if(request.kinds.begin(), request.kinds.end(),
+                                 [&](const RateKind& k) { return k.op == op && k.type == type; });
+    if (at == request.kinds.end()) {
+      request.kinds.push_back({op, type, {size}});
+    } else if (op == RateOp::product) {
+      at->sizes.push_back(size);
     }
-    request.kinds.push_back(kind);
+  };
+  const auto add_matrix = [&](const Weight& w, const Weight& before = {}) {
+    if (w.empty()) return;
+    const bool same_input = !before.empty() && before.type() == w.type();
+    add(RateOp::product, w.type(), {w.n_cols(), w.n_rows(), same_input});
   };
   const auto add_net = [&](const Weight& w, uint64_t n_ff) {
+    if (w.empty()) return;
     // Of every type both ways: rows of gate and up, columns of down.
     const uint64_t block = info_of(w.type()).block_size;
-    add(RateOp::experts, w, round_up(config.n_embd, block), round_up(n_ff, block));
+    add(RateOp::experts, w.type(), {round_up(config.n_embd, block), round_up(n_ff, block)});
   };
-  for (const LayerWeights& w : weights.layers) {
-    for (const Weight* each : {&w.q, &w.q_a, &w.q_b, &w.kv_a, &w.attn_output, &w.router}) {
-      add(RateOp::product, *each, each->n_cols(), each->n_rows());
+  for (size_t i = weights.layers.size(); i-- > 0;) {
+    const LayerWeights& w = weights.layers[i];
+    add_matrix(w.kv_a);
+    add_matrix(w.q, w.kv_a);
+    add_matrix(w.q_a, w.kv_a);
+    add_matrix(w.q_b);
+    add_matrix(w.attn_output);
+    add_matrix(w.router);
+    const ExpertWeights& e = w.experts;
+    for (const Weight* each : {&e.gate, &e.up, &e.gate_up, &e.down, &w.shared.gate, &w.shared.up,
+                               &w.shared.down, &w.dense.gate, &w.dense.up, &w.dense.down}) {
+      add_net(*each, config.moe.ff_dim > 0 ? config.moe.ff_dim : config.n_ff_dense);
     }
-    for (const Weight* each : {&w.experts.gate, &w.experts.up, &w.experts.gate_up, &w.experts.down}) {
-      add_net(*each, config.moe.ff_dim);
-    }
-    for (const Weight* each : {&w.shared.gate, &w.shared.up, &w.shared.down}) {
-      add_net(*each, config.moe.ff_dim);
-    }
-    for (const Weight* each : {&w.dense.gate, &w.dense.up, &w.dense.down}) {
-      add_net(*each, config.moe.n_experts > 0 ? config.moe.ff_dim : config.n_ff_dense);
-    }
-    const MlaUpProjection& up = w.kv_up;
-    request.up_type = up.is_split() ? up.v_b.type : up.kv_b.type;
+    for (const RateKind& kind : request.kinds) known.emplace(kind.op, kind.type);
+    request.up_type = w.kv_up.is_split() ? w.kv_up.v_b.type : w.kv_up.kv_b.type;
   }
-  add(RateOp::product, weights.output, weights.output.n_cols(), weights.output.n_rows());
+  const Weight& output = weights.output;
+  add(RateOp::product, output.type(), {output.n_cols(), std::min(output.n_rows(), kMaxRows), false});
   return request;
 }
 

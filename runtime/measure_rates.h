@@ -11,26 +11,30 @@
 
 namespace hybrid {
 
-/// A product of the model, or its nets of one type.
+struct MatrixSize {
+  uint64_t n_cols = 0, n_rows = 0;
+  bool same_input = false;  // takes the tokens that the matrix before it takes
+};
+
+/// A layer's products with matrices of a type, or its nets of one type.
 struct RateKind {
   RateOp op = RateOp::product;
   DType type = DType::f32;
-  uint64_t n_cols = 0;
-  uint64_t n_rows = 0;  // of a net: of gate and up
+  std::vector<MatrixSize> sizes = {};  // of nets one: of gate and up
 };
 
 struct RateRequest {
   std::vector<RateKind> kinds;
-  uint32_t n_used = 1;     // experts of a token
-  uint32_t n_experts = 1;  // of a layer
+  uint64_t n_embd = 0;
   uint32_t n_layers = 1;
+  MoeShape moe = {};
   MlaShape attention = {};
   DType up_type = DType::f32;     // of the projections from latents
   DType cache_type = DType::f16;  // of cached rows
   bool packed = true;
 };
 
-/// Of each op and type of the model the largest matrix.
+/// What the model's last layer and its output are made of, and types that only other layers have.
 RateRequest rates_needed(const ModelConfig& config, const ModelWeights& weights, DType cache_type,
                          bool packed);
 
