@@ -58,7 +58,8 @@ std::vector<uint64_t> read_nodes(const JsonNode& node, uint64_t memory_bytes) {
 MachineCpu read_cpu(const JsonNode& node) {
   constexpr std::string_view kKeys[] = {"sockets",        "cores",          "isa",
                                         "memory_gib",     "memory_bytes",   "bandwidth_gbs",
-                                        "prefill_tflops", "node_memory_gib", "rates"};
+                                        "prefill_tflops", "node_memory_gib", "disk_gbs",
+                                        "rates"};
   node.expect_object(kKeys);
   MachineCpu cpu;
   cpu.n_sockets = static_cast<uint32_t>(node.member("sockets").whole_number(1, kMaxSockets));
@@ -70,6 +71,7 @@ MachineCpu read_cpu(const JsonNode& node) {
   }
   cpu.bandwidth_bytes_per_s = read_rate(node, "bandwidth_gbs", kGiga);
   cpu.prefill_flop_per_s = read_rate(node, "prefill_tflops", kTera);
+  cpu.disk_bytes_per_s = read_rate(node, "disk_gbs", kGiga);
   if (const JsonNode* rates = node.find("rates")) cpu.rates = read_rates(*rates);
   return cpu;
 }

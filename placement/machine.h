@@ -22,6 +22,7 @@ struct MachineCpu {
   std::vector<uint64_t> node_memory_bytes;  // of each NUMA node; empty where the file is silent
   std::optional<double> bandwidth_bytes_per_s;
   std::optional<double> prefill_flop_per_s;
+  std::optional<double> disk_bytes_per_s;  // of the disk that models lie on
   std::vector<MeasuredRate> rates;  // of its kernels: instead of both, where they are known
 
   bool operator==(const MachineCpu&) const = default;

@@ -48,6 +48,7 @@ struct PlacementPiece {
   DType type = DType::f32;         // for rates that were measured
   bool packed = true;              // on the CPU: its products read panels
   bool in_attention = false;       // its products are among AttentionWork's
+  bool on_disk = false;            // a rule leaves it in the mapped file; the CPU multiplies
 };
 
 struct PlacementModel {
@@ -63,6 +64,7 @@ struct DeviceSpeed {
   double link_rate = 0;    // bytes per second to and from an accelerator
   double flop_rate = 0;    // of products of many tokens, per second; 0: unknown
   double hop_seconds = 0;  // of a transfer to or from it, whatever its size
+  double disk_rate = 0;    // of the CPU: bytes per second of pieces that are on_disk
   RateTable rates = {};    // where they were measured: instead of read_rate and flop_rate
 };
 

@@ -54,25 +54,34 @@ double StepCost::prompt_seconds(const Placement& placement, uint64_t n_past, uin
   return seconds;
 }
 
-double StepCost::piece_seconds(const PlacementPiece& piece, const PlacementDevice& device,
-                               const StepSize& step) const {
-  if (piece.accelerator_bytes == 0) return 0;
+double StepCost::read_bytes(const PlacementPiece& piece, const StepSize& step) const {
   const bool is_output = model_.units[piece.unit].kind == UnitKind::output;
-  if (is_output && !step.with_logits) return 0;
-  if (!device.speed.rates.empty()) {
-    if (const auto seconds = measured_seconds(piece, device, step)) return *seconds;
-  }
   const double n = is_output ? 1 : step.n_tokens;
   const auto n_bytes = static_cast<double>(piece.accelerator_bytes);
   const double share = std::min(1.0, static_cast<double>(piece.token_bytes) / n_bytes);
   const double rows = static_cast<double>(step.n_past + step.n_tokens);
-  const double reading = n_bytes * -std::expm1(n * std::log1p(-share)) +
-                         static_cast<double>(piece.cache_row_bytes) * rows;
-  if (step.n_tokens == 1) return reading / device.speed.read_rate;
-  double flop = n * piece.token_flop;
-  if (piece.in_attention) flop = 0;
+  return n_bytes * -std::expm1(n * std::log1p(-share)) +
+         static_cast<double>(piece.cache_row_bytes) * rows;
+}
+
+double StepCost::piece_seconds(const PlacementPiece& piece, const PlacementDevice& device,
+                               const StepSize& step) const {
+  if (piece.accelerator_bytes == 0) return 0;
+  const DeviceSpeed& speed = device.speed;
+  const bool is_output = model_.units[piece.unit].kind == UnitKind::output;
+  if (is_output && !step.with_logits) return 0;
+  const double n_bytes = read_bytes(piece, step);
+  const double from_disk = piece.on_disk && speed.disk_rate > 0 ? n_bytes / speed.disk_rate : 0;
+  if (!speed.rates.empty()) {
+    if (const auto seconds = measured_seconds(piece, device, step)) {
+      return std::max(*seconds, from_disk);
+    }
+  }
+  const double reading = std::max(n_bytes / speed.read_rate, from_disk);
+  if (step.n_tokens == 1) return reading;
+  double flop = piece.in_attention ? 0 : (is_output ? 1 : step.n_tokens) * piece.token_flop;
   if (piece.cache_row_bytes > 0) flop += model_.attention.flop(step.n_past, step.n_tokens);
-  return std::max(reading / device.speed.read_rate, flop > 0 ? flop / device.speed.flop_rate : 0.0);
+  return flop > 0 ? std::max(reading, flop / speed.flop_rate) : reading;
 }
 
 std::optional<double> StepCost::measured_seconds(const PlacementPiece& piece,

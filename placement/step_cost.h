@@ -48,6 +48,8 @@ class StepCost {
  private:
   double piece_seconds(const PlacementPiece& piece, const PlacementDevice& device,
                        const StepSize& step) const;
+  /// Of reading what of the piece and its cache a step needs.
+  double read_bytes(const PlacementPiece& piece, const StepSize& step) const;
   /// Nothing where the device's table lacks what it takes.
   std::optional<double> measured_seconds(const PlacementPiece& piece, const PlacementDevice& device,
                                          const StepSize& step) const;

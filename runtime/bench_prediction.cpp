@@ -7,14 +7,16 @@ namespace hybrid {
 PlanMachine machine_with_rates(double bandwidth_bytes_per_s, std::vector<MeasuredRate> rates) {
   PlanMachine machine = this_machine();
   machine.devices.front().speed = {.read_rate = bandwidth_bytes_per_s,
+                                   .disk_rate = bandwidth_bytes_per_s,
                                    .rates = RateTable(std::move(rates))};
   return machine;
 }
 
-double predicted_tps(const ModelHeaders& headers, RunSettings settings, const PlanMachine& machine,
+double predicted_tps(const ModelHeaders& headers, RunSettings settings,
+                     const std::vector<PlacementRule>& rules, const PlanMachine& machine,
                      const BenchTest& test) {
   settings.n_ctx = test.n_ctx();
-  const PlacementPlan plan = plan_placement(headers, settings, {}, machine);
+  const PlacementPlan plan = plan_placement(headers, settings, rules, machine);
   const StepCost cost(plan.input.model, plan.devices);
   const Placement& placement = plan.fit.placement;
   double seconds = 0;

@@ -10,7 +10,8 @@ namespace hybrid {
 PlanMachine machine_with_rates(double bandwidth_bytes_per_s, std::vector<MeasuredRate> rates);
 
 /// Tokens per second; 0 where a rate is not known. settings.n_ctx may be anything.
-double predicted_tps(const ModelHeaders& headers, RunSettings settings, const PlanMachine& machine,
+double predicted_tps(const ModelHeaders& headers, RunSettings settings,
+                     const std::vector<PlacementRule>& rules, const PlanMachine& machine,
                      const BenchTest& test);
 
 }  // namespace hybrid

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "runtime/packed_weights.h"
+#include "runtime/tensor_parts.h"
 
 namespace hybrid {
 namespace {
@@ -29,12 +30,6 @@ UnitKind kind_of(TensorRole role, bool is_of_layer) {
   }
 }
 
-/// Experts of a tensor that one rule decides about, or none.
-struct Part {
-  ExpertRange experts;
-  std::optional<uint32_t> rule;
-};
-
 class Builder {
  public:
   Builder(const ModelHeaders& headers, const RunPlan& plan, std::span<const PlacementRule> rules)
@@ -42,7 +37,7 @@ class Builder {
     out_.n_matched.resize(rules.size());
     out_.n_decided.resize(rules.size());
     if (plan.settings.pack) {
-      for (const Weight* w : packable_weights(headers.weights)) packed_[w->source] = w;
+      for (const Weight* w : packable_weights(headers.weights, plan.settings.kept)) packed_[w->source] = w;
     }
   }
 
@@ -66,45 +61,15 @@ class Builder {
     const std::vector<uint32_t> matches = matcher_.matches(name);
     for (const uint32_t rule : matches) ++out_.n_matched[rule];
     std::vector<bool> decided(rules_.size());
-    const std::vector<Part> parts = parts_of(t, matches);
-    for (const Part& part : parts) {
+    const std::vector<TensorPart> parts = parts_of(t, rules_, matches);
+    for (const TensorPart& part : parts) {
       if (part.rule) decided[*part.rule] = true;
       add_piece(index, part, parts.size() > 1);
     }
     for (size_t i = 0; i < decided.size(); ++i) out_.n_decided[i] += decided[i] ? 1 : 0;
   }
 
-  /// Which rule each expert of the tensor falls to; tensors without experts count as one.
-  std::vector<Part> parts_of(const InventoryTensor& t, const std::vector<uint32_t>& matches) const {
-    const uint32_t n = std::max(t.n_experts, 1u);
-    std::vector<std::optional<uint32_t>> rule_of(n);
-    for (const uint32_t r : matches) {
-      const ExpertRange range = range_of(rules_[r], t, n);
-      for (uint32_t e = range.first; e <= range.last; ++e) {
-        if (!rule_of[e]) rule_of[e] = r;
-      }
-    }
-    std::vector<Part> parts;
-    for (uint32_t e = 0; e < n; ++e) {
-      if (e > 0 && rule_of[e] == rule_of[e - 1]) {
-        parts.back().experts.last = e;
-      } else {
-        parts.push_back({{e, e}, rule_of[e]});
-      }
-    }
-    return parts;
-  }
-
-  ExpertRange range_of(const PlacementRule& rule, const InventoryTensor& t, uint32_t n) const {
-    if (!rule.experts || t.n_experts == 0) return {0, n - 1};
-    if (rule.experts->last >= n) {
-      fail("{}: experts {} of {}: it has {}", rule.origin, rule.experts->text(),
-           printable(t.tensor->info.name), n);
-    }
-    return *rule.experts;
-  }
-
-  void add_piece(uint32_t index, const Part& part, bool is_part) {
+  void add_piece(uint32_t index, const TensorPart& part, bool is_part) {
     const InventoryTensor& t = out_.inventory[index];
     const uint64_t n_all = std::max(t.n_experts, 1u);
     const uint64_t n = part.experts.last - part.experts.first + 1;
@@ -120,6 +85,8 @@ class Builder {
     const TensorLayout layout = plan_.tensors[index].layout;
     piece.packed = layout == TensorLayout::panels || piece.type == DType::f32;
     piece.in_attention = is_up_projection(t);
+    piece.on_disk = part.rule && rules_[*part.rule].device.kind == DeviceKind::disk &&
+                    layout == TensorLayout::mapped;
     if (t.role != TensorRole::norm) {
       const double share = static_cast<double>(piece.token_bytes) /
                            static_cast<double>(std::max<uint64_t>(t.tensor->info.n_bytes, 1));

@@ -1,10 +1,13 @@
 #include "runtime/placement_plan.h"
 
 #include <algorithm>
+#include <map>
 
 #include "base/error.h"
 #include "base/units.h"
 #include "placement/lint.h"
+#include "placement/step_cost.h"
+#include "runtime/tensor_parts.h"
 
 namespace hybrid {
 namespace {
@@ -120,11 +123,47 @@ std::string terms_text(const PlacementPlan& plan, uint32_t d) {
   return text;
 }
 
+/// What rules leave in the file is read once where it stays in memory beside the rest.
+void judge_disk(PlacementPlan& plan) {
+  uint64_t mapped = 0;
+  for (uint32_t i = 0; i < plan.input.model.pieces.size(); ++i) {
+    if (plan.fit.placement.device_of[i] != 0) continue;
+    mapped += plan.input.cpu_weights[i].mapped;
+    if (plan.input.model.pieces[i].on_disk) plan.disk_bytes += plan.input.cpu_weights[i].mapped;
+  }
+  if (plan.disk_bytes == 0) return;
+  plan.disk_fits =
+      plan.loads.front().n_bytes() + mapped <= plan.machine.devices.front().capacity_bytes;
+  DeviceSpeed& cpu = plan.devices.front().speed;
+  if (!plan.disk_fits) return;
+  cpu.disk_rate = cpu.read_rate;
+  plan.fit.token_seconds =
+      StepCost(plan.input.model, plan.devices).step_seconds(plan.fit.placement, {});
+}
+
+/// Norms and biases are kept as floats whatever rules say.
+void add_disk_findings(PlacementPlan& plan) {
+  std::map<uint32_t, uint32_t> n_floats;  // by rule
+  for (uint32_t i = 0; i < plan.input.model.pieces.size(); ++i) {
+    const auto rule = plan.input.rule_of[i];
+    if (!rule || plan.rules[*rule].device.kind != DeviceKind::disk) continue;
+    if (!plan.input.model.pieces[i].on_disk) ++n_floats[*rule];
+  }
+  for (const auto& [rule, n] : n_floats) {
+    plan.findings.push_back(fmt::format(
+        "rule {} ({}) matches {} norms and biases, which are kept in memory all the same: a few "
+        "bytes each; let it name matrices alone",
+        plan.rules[rule].text(), plan.rules[rule].origin, n));
+  }
+}
+
 }  // namespace
 
 PlacementPlan plan_placement(const ModelHeaders& headers, const RunSettings& settings,
                              const std::vector<PlacementRule>& rules, const PlanMachine& machine) {
-  PlacementPlan plan{.run = plan_run(headers.file, headers.config, headers.weights, settings),
+  RunSettings with_kept = settings;
+  with_kept.kept = tensors_on_disk(headers.file, rules);
+  PlacementPlan plan{.run = plan_run(headers.file, headers.config, headers.weights, with_kept),
                      .machine = machine,
                      .rules = rules};
   plan.refusal = plan.run.sequence.attention.refusal();
@@ -146,11 +185,13 @@ PlacementPlan plan_placement(const ModelHeaders& headers, const RunSettings& set
   }
   plan.fit = fit_placement(plan.input.model, plan.devices, fixed);
   plan.loads = device_loads(plan.input.model, plan.devices, plan.fit.placement);
+  judge_disk(plan);
   for (uint32_t d = 0; d < plan.fixed.size(); ++d) {
     if (plan.loads[d].fixed_bytes == 0) plan.fixed[d] = {};  // not used
   }
   plan.findings = lint_placement({plan.input.inventory, plan.input.model, plan.devices, plan.rules,
                                   plan.input.n_matched, plan.input.n_decided, plan.fit.placement});
+  add_disk_findings(plan);
   if (std::string text = unusable_text(plan); !text.empty()) {
     plan.findings.push_back(std::move(text));
   }

@@ -29,6 +29,7 @@ WeightBytes cpu_weights(const PlacementPlan& plan) {
   WeightBytes n;
   for (uint32_t i = 0; i < plan.input.cpu_weights.size(); ++i) {
     if (plan.devices[plan.fit.placement.device_of[i]].name.is_accelerator()) continue;
+    if (plan.input.model.pieces[i].on_disk) continue;
     const WeightBytes& piece = plan.input.cpu_weights[i];
     n.panels += piece.panels;
     n.decode += piece.decode;
@@ -50,9 +51,13 @@ std::vector<std::vector<TensorPlace>> tensor_places(const PlacementPlan& plan) {
   for (uint32_t i = 0; i < plan.input.model.pieces.size(); ++i) {
     const PlacementPiece& piece = plan.input.model.pieces[i];
     places[piece.tensor].push_back(
-        {piece.experts, plan.fit.placement.device_of[i], plan.input.rule_of[i]});
+        {piece.experts, plan.fit.placement.device_of[i], plan.input.rule_of[i], piece.on_disk});
   }
   return places;
+}
+
+std::string device_text(const PlacementPlan& plan, const TensorPlace& place) {
+  return place.on_disk ? text_of({DeviceKind::disk}) : text_of(plan.devices[place.device].name);
 }
 
 std::string_view layout_name(const PlacementPlan& plan, uint32_t tensor, uint32_t device) {
@@ -71,6 +76,16 @@ double prefill_rate(const PlacementPlan& plan, uint64_t n_past) {
   const uint32_t n = plan.run.sequence.n_ubatch;
   const StepCost cost(plan.input.model, plan.devices);
   return n / cost.step_seconds(plan.fit.placement, {.n_tokens = n, .n_past = n_past});
+}
+
+std::string basis_text(const PlacementPlan& plan) {
+  if (plan.disk_bytes == 0) return plan.machine.basis;
+  if (plan.disk_fits) {
+    return plan.machine.basis + "; what is on DISK stays in memory once it was read";
+  }
+  return plan.machine.basis +
+         fmt::format("; DISK {:.1f} GB/s{}", plan.devices.front().speed.disk_rate * 1e-9,
+                     plan.machine.is_disk_known ? "" : " (a default)");
 }
 
 std::vector<std::string> unmeasured_kinds(const PlacementPlan& plan) {

@@ -36,6 +36,7 @@ std::string measured_text(const StoredRates& rates) {
 }  // namespace
 
 uint32_t PlanMachine::index_of(DeviceName device, const std::string& what) const {
+  if (device.kind == DeviceKind::disk) return 0;
   for (uint32_t d = 0; d < devices.size(); ++d) {
     if (devices[d].name == device) return d;
   }
@@ -51,7 +52,8 @@ PlanMachine this_machine() {
                              .capacity_bytes = available,
                              .total_bytes = total_memory_bytes(),
                              .budget_bytes = available,
-                             .speed = {.read_rate = kDefaultCpuReadRate}});
+                             .speed = {.read_rate = kDefaultCpuReadRate,
+                                       .disk_rate = kDefaultDiskRate}});
   machine.basis = fmt::format(
       "The basis: {:.0f} GB/s, a default of its class: no rates are stored for this machine, its "
       "level and threads, and `plan` measures none; `bench` measures",
@@ -94,10 +96,12 @@ PlanMachine described_machine(const MachineSpec& spec) {
     device.capacity_bytes = device.total_bytes = device.budget_bytes = n_bytes;
     machine.devices.push_back(std::move(device));
   };
+  machine.is_disk_known = spec.cpu.disk_bytes_per_s.has_value();
   const auto& cpu_rate = spec.cpu.bandwidth_bytes_per_s;
   add({.name = {},
        .speed = {.read_rate = cpu_rate.value_or(kDefaultCpuReadRate),
                  .flop_rate = spec.cpu.prefill_flop_per_s.value_or(0),
+                 .disk_rate = spec.cpu.disk_bytes_per_s.value_or(kDefaultDiskRate),
                  .rates = RateTable(spec.cpu.rates)}},
       spec.cpu.memory_bytes);
   machine.basis = "The basis: " + rates_text(machine.devices.front(), cpu_rate.has_value());

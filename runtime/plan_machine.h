@@ -22,11 +22,13 @@ struct PlanMachine {
   std::string name = {};            // "" for this one
   std::vector<PlanDevice> devices;  // the CPU first
   std::string basis = {};           // where rates come from, for a person
+  bool is_disk_known = false;       // whether the disk's rate is no default
   std::vector<std::string> notices = {};  // of rates that are there and not used
   uint32_t n_cores = 0;                   // of a described machine
 
   bool is_described() const { return !name.empty(); }
-  /// Throws Error for a device that is not there; `what` asks for it.
+  /// DISK is the CPU's: it multiplies with what stays in the mapped file. Throws Error for a device
+  /// that is not there; `what` asks for it.
   uint32_t index_of(DeviceName device, const std::string& what) const;
 };
 
@@ -39,6 +41,7 @@ inline constexpr uint64_t kGpuMarginBytes = uint64_t{256} << 20;    // a display
 inline constexpr double kDefaultCpuReadRate = 40e9;   // two channels of DDR4 or a part of more
 inline constexpr double kDefaultGpuReadRate = 500e9;  // GDDR6
 inline constexpr double kDefaultLinkRate = 12e9;      // PCIe 3 x16 or 4 x8
+inline constexpr double kDefaultDiskRate = 2e9;       // an NVMe disk, read page by page
 inline constexpr double kHopSeconds = 15e-6;          // a transfer's launch and wait
 
 /// This machine: its CPU alone, with the memory that is available.

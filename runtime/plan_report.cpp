@@ -34,7 +34,7 @@ std::vector<std::string> plan_warnings(const ModelHeaders& model, const Placemen
     all.push_back(fmt::format("the context of {} exceeds the {} tokens the model was trained for",
                               n_ctx, model.config.n_ctx_train));
   }
-  const uint64_t needed = plan.loads.front().n_bytes(), mapped = cpu_weights(plan).mapped;
+  const uint64_t needed = plan.loads.front().n_bytes(), mapped = cpu_weights(plan).mapped + plan.disk_bytes;
   const uint64_t capacity = plan.machine.devices.front().capacity_bytes;
   if (needed <= capacity && mapped > capacity - needed) {
     all.push_back(fmt::format(

@@ -1,7 +1,6 @@
 #include "runtime/run_plan.h"
 
 #include <algorithm>
-#include <unordered_set>
 
 #include "base/error.h"
 #include "base/units.h"
@@ -14,8 +13,6 @@ namespace {
 constexpr uint32_t kDefaultMaxContext = 32768;
 constexpr uint64_t kCandidateBytes = 16;  // of the sampler, for each token of the vocabulary
 
-using TensorSet = std::unordered_set<const GgufTensor*>;
-
 TensorSet sources_of(const std::vector<const Weight*>& weights) {
   TensorSet set;
   for (const Weight* w : weights) set.insert(w->source);
@@ -26,7 +23,7 @@ WeightBytes sum_weights(const ModelConfig& config, const ModelWeights& weights,
                         const RunSettings& settings) {
   WeightBytes n;
   if (settings.pack) {
-    for (const Weight* w : packable_weights(weights))
+    for (const Weight* w : packable_weights(weights, settings.kept))
       n.panels += packed_bytes(*w) + packed_panels(*w);
   }
   if (settings.prepare_decode) {
@@ -95,7 +92,7 @@ RunPlan plan_run(const GgufFile& file, const ModelConfig& config, const ModelWei
                .weights = sum_weights(config, weights, settings)};
   plan.settings.n_ctx = plan.sequence.n_ctx;
   plan.output_bytes = config.n_vocab * (sizeof(float) + kCandidateBytes);
-  const TensorSet packed = settings.pack ? sources_of(packable_weights(weights)) : TensorSet{};
+  const TensorSet packed = settings.pack ? sources_of(packable_weights(weights, settings.kept)) : TensorSet{};
   const TensorSet copied(weights.copied.begin(), weights.copied.end());
   const TensorSet unused(weights.unused.begin(), weights.unused.end());
   for (const GgufTensor& tensor : file.tensors()) {

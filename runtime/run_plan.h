@@ -17,6 +17,7 @@ struct RunSettings {
   ExecutionOptions execution = {};
   bool pack = true;            // -rtr
   bool prepare_decode = true;  // see Model; the scalar level has no use for it
+  TensorSet kept = {};         // of them none is packed: rules leave them in the mapped file
 };
 
 /// What the model was trained for, at most 32768.

@@ -115,7 +115,7 @@ void check_memory(const Engine& engine, const std::vector<Options>& combinations
   for (const BenchTest& test : tests) n_ctx = std::max(n_ctx, test.n_ctx());
   for (const Options& combination : combinations) {
     const RunSettings settings{n_ctx, execution_of(combination), engine.options().pack,
-                               engine.options().prepare_decode};
+                               engine.options().prepare_decode, engine.kept()};
     const RunPlan plan = plan_run(model.file(), model.config(), model.weights(), settings);
     const std::string reason = plan.why_not(engine.usable_bytes());
     if (!reason.empty()) throw Error(reason);
@@ -271,7 +271,7 @@ void bench(const Options& options) {
     const PlanMachine& machine = rates.machine(settings);
     for (const BenchTest& test : tests) {
       row.test = test;
-      row.predicted_tps = predicted_tps(rates.headers(), settings, machine, test);
+      row.predicted_tps = predicted_tps(rates.headers(), settings, engine.rules(), machine, test);
       row.result = measure(model, execution, test, options.get_integer("repetitions"));
       print(report.lines(row));
       flush_stdout();
