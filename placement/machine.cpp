@@ -56,8 +56,8 @@ std::vector<uint64_t> read_nodes(const JsonNode& node, uint64_t memory_bytes) {
 }
 
 MachineCpu read_cpu(const JsonNode& node) {
-  constexpr std::string_view kKeys[] = {"sockets",        "cores",          "isa",
-                                        "memory_gib",     "memory_bytes",   "bandwidth_gbs",
+  constexpr std::string_view kKeys[] = {"sockets",        "cores",           "isa",
+                                        "memory_gib",     "memory_bytes",    "bandwidth_gbs",
                                         "prefill_tflops", "node_memory_gib", "disk_gbs",
                                         "rates"};
   node.expect_object(kKeys);
@@ -77,8 +77,8 @@ MachineCpu read_cpu(const JsonNode& node) {
 }
 
 MachineGpu read_gpu(const JsonNode& node) {
-  constexpr std::string_view kKeys[] = {"name",          "memory_gib", "memory_bytes",
-                                        "bandwidth_gbs", "tflops",     "pcie_gbs"};
+  constexpr std::string_view kKeys[] = {"name",   "memory_gib", "memory_bytes", "bandwidth_gbs",
+                                        "tflops", "pcie_gbs",   "types"};
   node.expect_object(kKeys);
   MachineGpu gpu;
   gpu.name = read_name(node.member("name"));
@@ -86,6 +86,10 @@ MachineGpu read_gpu(const JsonNode& node) {
   gpu.bandwidth_bytes_per_s = read_rate(node, "bandwidth_gbs", kGiga);
   gpu.flop_per_s = read_rate(node, "tflops", kTera);
   gpu.pcie_bytes_per_s = read_rate(node, "pcie_gbs", kGiga);
+  if (const JsonNode* types = node.find("types")) {
+    for (const JsonNode* type : types->elements()) gpu.types.push_back(read_type(*type));
+    if (gpu.types.empty()) types->fail_expected("at least one type; without the key it has all");
+  }
   return gpu;
 }
 

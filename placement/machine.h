@@ -23,7 +23,7 @@ struct MachineCpu {
   std::optional<double> bandwidth_bytes_per_s;
   std::optional<double> prefill_flop_per_s;
   std::optional<double> disk_bytes_per_s;  // of the disk that models lie on
-  std::vector<MeasuredRate> rates;  // of its kernels: instead of both, where they are known
+  std::vector<MeasuredRate> rates;         // of its kernels: instead of both, where they are known
 
   bool operator==(const MachineCpu&) const = default;
 };
@@ -34,6 +34,7 @@ struct MachineGpu {
   std::optional<double> bandwidth_bytes_per_s;  // of its own memory
   std::optional<double> flop_per_s;
   std::optional<double> pcie_bytes_per_s;  // between its memory and the CPU's, one way
+  std::vector<DType> types;                // that it has kernels for; empty where all
 
   bool operator==(const MachineGpu&) const = default;
 };

@@ -1,6 +1,7 @@
 #pragma once
 // A model and a machine as placement sees them: bytes and rates, no names of files.
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -55,7 +56,7 @@ struct PlacementModel {
   uint32_t n_layers = 0;
   std::vector<PlacementUnit> units;
   std::vector<PlacementPiece> pieces;
-  uint64_t hidden_bytes = 0;  // of a token: what goes from device to device
+  uint64_t hidden_bytes = 0;     // of a token: what goes from device to device
   AttentionWork attention = {};  // of a layer, where its cache lies; without heads: not counted
 };
 
@@ -73,6 +74,11 @@ struct PlacementDevice {
   uint64_t budget_bytes = 0;
   uint64_t fixed_bytes = 0;  // taken beside weights and cache; by an accelerator once it is used
   DeviceSpeed speed = {};
+  std::vector<DType> types = {};  // that it has kernels for; empty: all
+
+  bool has_kernel(DType type) const {
+    return types.empty() || std::find(types.begin(), types.end(), type) != types.end();
+  }
 };
 
 /// Device 0 is the CPU, accelerators follow in the order in which layers fill them.

@@ -11,8 +11,7 @@ namespace hybrid {
 namespace {
 
 constexpr std::string_view kOpNames[] = {"product", "experts", "attention", "layer"};
-constexpr RateOp kOps[] = {RateOp::product, RateOp::experts, RateOp::attention,
-                            RateOp::layer};
+constexpr RateOp kOps[] = {RateOp::product, RateOp::experts, RateOp::attention, RateOp::layer};
 constexpr double kGiga = 1e9;
 constexpr double kMaxGflops = 1e9;
 constexpr uint64_t kMaxTokens = 1 << 30;
@@ -36,13 +35,6 @@ std::optional<double> interpolated(std::span<const MeasuredRate* const> rates, d
   return on_line(below.n_tokens, seconds(below), above.n_tokens, seconds(above), n_tokens);
 }
 
-const DTypeInfo* find_type(std::string_view name) {
-  size_t n = 0;
-  const DTypeInfo* all = all_dtypes(n);
-  const auto* found = std::find_if(all, all + n, [&](const DTypeInfo& t) { return t.name == name; });
-  return found == all + n ? nullptr : found;
-}
-
 /// To five digits, which is more than a measurement knows.
 double rounded(double x) { return std::strtod(fmt::format("{:.5g}", x).c_str(), nullptr); }
 
@@ -59,10 +51,7 @@ MeasuredRate read_rate(const JsonNode& node) {
   node.expect_object(kKeys);
   MeasuredRate rate;
   rate.op = read_op(node.member("op"));
-  const JsonNode& type = node.member("type");
-  const DTypeInfo* info = find_type(type.string());
-  if (info == nullptr) type.fail_expected("a type as `inspect` names it, as in Q4_K");
-  rate.type = info->type;
+  rate.type = read_type(node.member("type"));
   rate.n_tokens = static_cast<uint32_t>(node.member("tokens").whole_number(1, kMaxTokens));
   if (const JsonNode* past = node.find("past")) {
     if (rate.op != RateOp::attention) past->fail_expected("it at \"attention\" alone");
@@ -149,6 +138,15 @@ std::optional<double> RateTable::attention_seconds(const AttentionWork& work, DT
                                      : on_line(a.n_past, seconds(a), b.n_past, seconds(b),
                                                static_cast<double>(n_past));
   return std::max(at, 0.0) * work.flop(n_past, n_tokens) / work.flop(n_past, nearest);
+}
+
+DType read_type(const JsonNode& node) {
+  size_t n = 0;
+  const DTypeInfo* all = all_dtypes(n);
+  const auto* found =
+      std::find_if(all, all + n, [&](const DTypeInfo& t) { return t.name == node.string(); });
+  if (found == all + n) node.fail_expected("a type as `inspect` names it, as in Q4_K");
+  return found->type;
 }
 
 std::vector<MeasuredRate> read_rates(const JsonNode& array) {

@@ -26,11 +26,11 @@ std::string_view name_of(RateOp op);
 
 struct MeasuredRate {
   RateOp op = RateOp::product;
-  DType type = DType::f32;  // of the weights; of attention: of cached rows; of a layer: F32
-  uint32_t n_tokens = 1;    // for each matrix; of attention: queries
-  uint32_t n_past = 0;      // of attention: cached positions before the queries
-  double flop_per_s = 0;    // a multiplication and an addition are two; so is a layer's element
-  bool packed = true;       // weights were packed at load; else on the spot (-rtr 0)
+  DType type = DType::f32;    // of the weights; of attention: of cached rows; of a layer: F32
+  uint32_t n_tokens = 1;      // for each matrix; of attention: queries
+  uint32_t n_past = 0;        // of attention: cached positions before the queries
+  double flop_per_s = 0;      // a multiplication and an addition are two; so is a layer's element
+  bool packed = true;         // weights were packed at load; else on the spot (-rtr 0)
   std::string measured = {};  // when, "2026-11-21T19:50Z"; "" where a machine file says it
 
   bool operator==(const MeasuredRate&) const = default;
@@ -59,6 +59,9 @@ class RateTable {
  private:
   std::vector<MeasuredRate> rates_;  // ascending by n_tokens, then n_past
 };
+
+/// "Q4_K", as `inspect` names a type. Throws Error with the place for what is none.
+DType read_type(const JsonNode& node);
 
 /// The elements of a file's "rates". Throws Error with the place for what is none:
 ///   {"op": "experts", "type": "Q4_K", "tokens": 32, "gflops": 640.5}

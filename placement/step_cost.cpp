@@ -22,8 +22,8 @@ double StepCost::hop_seconds(uint32_t from, uint32_t to, uint32_t n_tokens) cons
   for (const uint32_t d : {from, to}) {
     const PlacementDevice& device = devices_[d];
     if (!device.name.is_accelerator()) continue;
-    seconds +=
-        device.speed.hop_seconds + static_cast<double>(model_.hidden_bytes) * n_tokens / device.speed.link_rate;
+    seconds += device.speed.hop_seconds +
+               static_cast<double>(model_.hidden_bytes) * n_tokens / device.speed.link_rate;
   }
   return seconds;
 }
@@ -102,12 +102,13 @@ std::optional<double> StepCost::measured_seconds(const PlacementPiece& piece,
   const UnitKind kind = model_.units[piece.unit].kind;
   const double n = kind == UnitKind::output ? 1 : step.n_tokens;
   // Of routed experts those that some token chose, each with the tokens that chose it.
-  const double share = static_cast<double>(piece.token_bytes) /
-                       static_cast<double>(piece.accelerator_bytes);
+  const double share =
+      static_cast<double>(piece.token_bytes) / static_cast<double>(piece.accelerator_bytes);
   const double n_elements = piece.token_flop / 2 / share;
   const double active = share < 1 ? -std::expm1(n * std::log1p(-share)) : 1;
   const double tokens_each = n * share / active;
-  const auto element = device.speed.rates.element_seconds(op_of(kind), piece.type, piece.packed, tokens_each);
+  const auto element =
+      device.speed.rates.element_seconds(op_of(kind), piece.type, piece.packed, tokens_each);
   if (!element) return std::nullopt;
   return seconds + n_elements * active * *element;
 }

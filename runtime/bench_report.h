@@ -35,7 +35,8 @@ struct BenchRow {
 
 /// An object with the members of BenchRow, and of the test and result: test, n_prompt, n_gen,
 /// n_depth, tps_mean, tps_stddev, tps_samples, gbps (bytes_per_token times tps_mean, in 1e9),
-/// peak_gbps, pct_of_peak_bandwidth, predicted_tps (null: unknown). Numbers are numbers in base units.
+/// peak_gbps, pct_of_peak_bandwidth, predicted_tps (null: unknown). Numbers are numbers in base
+/// units.
 nlohmann::ordered_json bench_json(const BenchRow& row);
 
 enum class BenchFormat { md, csv, jsonl };

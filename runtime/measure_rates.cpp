@@ -6,6 +6,7 @@
 #include <numeric>
 #include <random>
 #include <set>
+#include <tuple>
 
 #include "attention/mla_attention.h"
 #include "base/error.h"
@@ -31,24 +32,6 @@ constexpr uint32_t kNetTokens = 512;                   // a single net with the 
 constexpr uint32_t kBatchTokens = 512;
 constexpr uint32_t kPast[] = {256, 4096};
 constexpr uint64_t kMaxRows = 16384;
-
-/// The mean time of a call, of calls for about 100 ms; of one that takes long the first time. What
-/// the system and other machines on the same processor take of it is in the model's steps, too.
-template <class Call>
-double mean_seconds(const Call& call) {
-  constexpr double kSeconds = 0.1, kLong = 0.3;
-  const auto start_of_all = Clock::now();
-  const auto since = [](Clock::time_point start) {
-    return std::max(std::chrono::duration<double>(Clock::now() - start).count(), 1e-9);
-  };
-  call();
-  if (const double first = since(start_of_all); first > kLong) return first;  // else it warmed up
-  const auto start = Clock::now();
-  double seconds = 0;
-  uint32_t n = 0;
-  for (; n < 3 || seconds < kSeconds; ++n, seconds = since(start)) call();
-  return seconds / n;
-}
 
 std::vector<float> random_floats(uint64_t n) {
   std::mt19937 random(7);
@@ -113,12 +96,13 @@ class WeightBytes {
 
 class Measurer {
  public:
-  Measurer(const RateRequest& request, uint64_t buffer_bytes, Workers& workers,
+  Measurer(const RateRequest& request, const RateEffort& effort, Workers& workers,
            const std::atomic<bool>* stop)
       : request_(request),
         workers_(workers),
         stop_(stop),
-        bytes_(std::max(buffer_bytes, least_bytes()), workers) {}
+        seconds_of_each_(effort.seconds_of_each),
+        bytes_(std::max(effort.buffer_bytes, least_bytes()), workers) {}
 
   std::vector<MeasuredRate> run() {
     for (const RateKind& kind : request_.kinds) {
@@ -139,6 +123,25 @@ class Measurer {
   }
 
  private:
+  /// The mean time of a call, of calls for about seconds_of_each_; of one that takes long the first
+  /// time. What the system and other machines on the same processor take of it is in the model's
+  /// steps, too.
+  template <class Call>
+  double mean_seconds(const Call& call) const {
+    const auto start_of_all = Clock::now();
+    const auto since = [](Clock::time_point start) {
+      return std::max(std::chrono::duration<double>(Clock::now() - start).count(), 1e-9);
+    };
+    call();
+    if (const double first = since(start_of_all); first > 3 * seconds_of_each_)
+      return first;  // else it warmed up
+    const auto start = Clock::now();
+    double seconds = 0;
+    uint32_t n = 0;
+    for (; n < 3 || seconds < seconds_of_each_; ++n, seconds = since(start)) call();
+    return seconds / n;
+  }
+
   bool stopped() const { return stop_ != nullptr && stop_->load(std::memory_order_relaxed); }
 
   uint32_t n_used() const { return std::max(request_.moe.n_used, 1u); }
@@ -174,7 +177,7 @@ class Measurer {
                       .type = kind.type,
                       .n_tokens = static_cast<uint32_t>(n_tokens),
                       .flop_per_s = 2 * n_products / seconds,
-                      .packed = request_.packed});
+                      .packed = kind.packed});
   }
 
   void measure_product(const RateKind& kind, uint32_t n_tokens) {
@@ -192,8 +195,8 @@ class Measurer {
     const double seconds = mean_seconds([&] {
       for (const MatrixSize& size : kind.sizes) {
         if (!size.same_input) input.set(x.data(), n_tokens, size.n_cols, Precision::exact);
-        matmul(bytes_.next(kind.type, size.n_cols, size.n_rows, 1, request_.packed), input,
-               y.data(), workers_);
+        matmul(bytes_.next(kind.type, size.n_cols, size.n_rows, 1, kind.packed), input, y.data(),
+               workers_);
       }
     });
     add(kind, n_tokens, seconds, n_tokens * n_elements);
@@ -217,8 +220,9 @@ class Measurer {
       });
     };
     const auto norm = [&] {
-      for_tokens(
-          [&](uint64_t t) { rms_norm(hidden.data() + t * n, weight, 1e-6F, normed.data() + t * n); });
+      for_tokens([&](uint64_t t) {
+        rms_norm(hidden.data() + t * n, weight, 1e-6F, normed.data() + t * n);
+      });
     };
     const auto add_rows = [&] {
       workers_.parallel_for(n_tokens * n, 1 << 15, [&](uint64_t begin, uint64_t end) {
@@ -250,19 +254,18 @@ class Measurer {
     measure_experts(kind, kind.sizes.front(), std::max(n_tokens * n / n_used, 1u), n, n_used);
   }
 
-  void measure_experts(const RateKind& kind, MatrixSize size, uint32_t n_tokens,
-                       uint32_t n_experts, uint32_t n_used) {
+  void measure_experts(const RateKind& kind, MatrixSize size, uint32_t n_tokens, uint32_t n_experts,
+                       uint32_t n_used) {
     if (stopped()) return;
-    const MoeShape shape{.n_experts = n_experts,
-                         .n_used = n_used,
-                         .ff_dim = static_cast<uint32_t>(size.n_rows)};
+    const MoeShape shape{
+        .n_experts = n_experts, .n_used = n_used, .ff_dim = static_cast<uint32_t>(size.n_rows)};
     const std::vector<float> x = random_floats(n_tokens * size.n_cols);
     std::vector<float> y(x.size()), weights(uint64_t{n_tokens} * n_used, 1.0F / 8);
     const std::vector<int32_t> ids = random_choice(n_tokens, shape);
     MatmulInput input;
     MoeFfnScratch scratch;
     const auto stack = [&](uint64_t n_cols, uint64_t n_rows) {
-      return bytes_.next(kind.type, n_cols, n_rows, n_experts, request_.packed);
+      return bytes_.next(kind.type, n_cols, n_rows, n_experts, kind.packed);
     };
     const double seconds = mean_seconds([&] {
       const ExpertWeights experts{.gate = stack(size.n_cols, size.n_rows),
@@ -353,6 +356,7 @@ class Measurer {
   const RateRequest& request_;
   Workers& workers_;
   const std::atomic<bool>* stop_;
+  double seconds_of_each_;
   WeightBytes bytes_;
   std::vector<MeasuredRate> rates_;
 };
@@ -360,21 +364,23 @@ class Measurer {
 }  // namespace
 
 RateRequest rates_needed(const ModelConfig& config, const ModelWeights& weights, DType cache_type,
-                         bool packed) {
+                         bool pack, const TensorSet& kept) {
   RateRequest request{.kinds = {},
                       .n_embd = config.n_embd,
                       .n_layers = config.n_layers,
                       .moe = config.moe,
                       .attention = config.mla,
-                      .cache_type = cache_type,
-                      .packed = packed};
-  std::set<std::pair<RateOp, DType>> known;  // from layers behind
-  const auto add = [&](RateOp op, DType type, MatrixSize size) {
-    if (known.contains({op, type})) return;
-    const auto at = std::find_if(request.kinds.begin(), request.kinds.end(),
-                                 [&](const RateKind& k) { return k.op == op && k.type == type; });
+                      .cache_type = cache_type};
+  std::set<std::tuple<RateOp, DType, bool>> known;  // from layers behind
+  const auto add = [&](RateOp op, const Weight& w, MatrixSize size) {
+    const DType type = w.type();
+    const bool packed = type == DType::f32 || (pack && !kept.contains(w.source));
+    if (known.contains({op, type, packed})) return;
+    const auto at = std::find_if(
+        request.kinds.begin(), request.kinds.end(),
+        [&](const RateKind& k) { return k.op == op && k.type == type && k.packed == packed; });
     if (at == request.kinds.end()) {
-      request.kinds.push_back({op, type, {size}});
+      request.kinds.push_back({op, type, packed, {size}});
     } else if (op == RateOp::product) {
       at->sizes.push_back(size);
     }
@@ -382,13 +388,13 @@ RateRequest rates_needed(const ModelConfig& config, const ModelWeights& weights,
   const auto add_matrix = [&](const Weight& w, const Weight& before = {}) {
     if (w.empty()) return;
     const bool same_input = !before.empty() && before.type() == w.type();
-    add(RateOp::product, w.type(), {w.n_cols(), w.n_rows(), same_input});
+    add(RateOp::product, w, {w.n_cols(), w.n_rows(), same_input});
   };
   const auto add_net = [&](const Weight& w, uint64_t n_ff) {
     if (w.empty()) return;
     // Of every type both ways: rows of gate and up, columns of down.
     const uint64_t block = info_of(w.type()).block_size;
-    add(RateOp::experts, w.type(), {round_up(config.n_embd, block), round_up(n_ff, block)});
+    add(RateOp::experts, w, {round_up(config.n_embd, block), round_up(n_ff, block)});
   };
   for (size_t i = weights.layers.size(); i-- > 0;) {
     const LayerWeights& w = weights.layers[i];
@@ -403,17 +409,17 @@ RateRequest rates_needed(const ModelConfig& config, const ModelWeights& weights,
                                &w.shared.down, &w.dense.gate, &w.dense.up, &w.dense.down}) {
       add_net(*each, config.moe.ff_dim > 0 ? config.moe.ff_dim : config.n_ff_dense);
     }
-    for (const RateKind& kind : request.kinds) known.emplace(kind.op, kind.type);
+    for (const RateKind& kind : request.kinds) known.emplace(kind.op, kind.type, kind.packed);
     request.up_type = w.kv_up.is_split() ? w.kv_up.v_b.type : w.kv_up.kv_b.type;
   }
   const Weight& output = weights.output;
-  add(RateOp::product, output.type(), {output.n_cols(), std::min(output.n_rows(), kMaxRows), false});
+  add(RateOp::product, output, {output.n_cols(), std::min(output.n_rows(), kMaxRows), false});
   return request;
 }
 
-std::vector<MeasuredRate> measure_rates(const RateRequest& request, uint64_t buffer_bytes,
+std::vector<MeasuredRate> measure_rates(const RateRequest& request, const RateEffort& effort,
                                         Workers& workers, const std::atomic<bool>* stop) {
-  return Measurer(request, buffer_bytes, workers, stop).run();
+  return Measurer(request, effort, workers, stop).run();
 }
 
 }  // namespace hybrid

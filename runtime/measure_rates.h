@@ -20,6 +20,7 @@ struct MatrixSize {
 struct RateKind {
   RateOp op = RateOp::product;
   DType type = DType::f32;
+  bool packed = true;                  // at load; else on the spot
   std::vector<MatrixSize> sizes = {};  // of nets one: of gate and up
 };
 
@@ -31,17 +32,22 @@ struct RateRequest {
   MlaShape attention = {};
   DType up_type = DType::f32;     // of the projections from latents
   DType cache_type = DType::f16;  // of cached rows
-  bool packed = true;
 };
 
 /// What the model's last layer and its output are made of, and types that only other layers have.
+/// pack, kept: as in RunSettings.
 RateRequest rates_needed(const ModelConfig& config, const ModelWeights& weights, DType cache_type,
-                         bool packed);
+                         bool pack, const TensorSet& kept);
 
-/// Takes a buffer of at most buffer_bytes (far beyond the caches is best) and some seconds, fewer
-/// than 5 on the machine of docs/measurements.md. At the level in force, with all workers. Fewer
-/// rates where `stop` ended it. Throws Error where the memory cannot be had.
-std::vector<MeasuredRate> measure_rates(const RateRequest& request, uint64_t buffer_bytes,
+/// What a measurement may take.
+struct RateEffort {
+  uint64_t buffer_bytes = 0;     // far beyond the caches is best; more where a call needs more
+  double seconds_of_each = 0.1;  // a rate; more where a call takes longer
+};
+
+/// At the level in force, with all workers. Fewer rates where `stop` ended it. Throws Error where
+/// the memory cannot be had.
+std::vector<MeasuredRate> measure_rates(const RateRequest& request, const RateEffort& effort,
                                         Workers& workers, const std::atomic<bool>* stop = nullptr);
 
 }  // namespace hybrid

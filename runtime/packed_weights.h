@@ -23,9 +23,9 @@ class PackedWeights {
   /// Bytes taken; 0 before pack().
   uint64_t n_bytes() const { return panels_.n_bytes() + exponents_.size(); }
 
-  /// Packs all but `kept` on all workers, straight from the mapped file into memory of its own, and makes the
-  /// weights point to it. The pages of the file are given back as they are done with. Throws Error
-  /// with the figures where the machine has not enough memory.
+  /// Packs all but `kept` on all workers, straight from the mapped file into memory of its own, and
+  /// makes the weights point to it. The pages of the file are given back as they are done with.
+  /// Throws Error with the figures where the machine has not enough memory.
   void pack(ModelWeights& weights, const TensorSet& kept, Workers& workers,
             const LoadProgress& progress);
 

@@ -2,10 +2,8 @@
 
 #include <algorithm>
 #include <map>
-#include <unordered_map>
 
 #include "base/error.h"
-#include "runtime/packed_weights.h"
 #include "runtime/tensor_parts.h"
 
 namespace hybrid {
@@ -36,9 +34,6 @@ class Builder {
       : headers_(headers), plan_(plan), rules_(rules), matcher_(rules) {
     out_.n_matched.resize(rules.size());
     out_.n_decided.resize(rules.size());
-    if (plan.settings.pack) {
-      for (const Weight* w : packable_weights(headers.weights, plan.settings.kept)) packed_[w->source] = w;
-    }
   }
 
   PlacementInput build() {
@@ -118,27 +113,10 @@ class Builder {
 
   /// Of n of the tensor's n_all experts.
   WeightBytes cpu_weights(uint32_t index, uint64_t n, uint64_t n_all) const {
-    const PlannedTensor& planned = plan_.tensors[index];
-    const auto packed = packed_.find(planned.tensor);
-    WeightBytes bytes{.decode = decode_bytes(index)};
-    if (packed != packed_.end()) {
-      const Weight& w = *packed->second;
-      bytes.panels = (packed_bytes(w) + packed_panels(w)) / n_all * n;
-    } else if (planned.layout == TensorLayout::floats) {
-      bytes.floats = planned.tensor->info.ne[0] * sizeof(float);
-    } else {
-      bytes.mapped = planned.tensor->info.n_bytes / n_all * n;
-    }
+    WeightBytes bytes = plan_.tensors[index].bytes;
+    bytes.panels = bytes.panels / n_all * n;
+    bytes.mapped = bytes.mapped / n_all * n;
     return bytes;
-  }
-
-  /// Of the weights for single tokens that are made from the layer's up-projection.
-  uint64_t decode_bytes(uint32_t index) const {
-    const InventoryTensor& t = out_.inventory[index];
-    if (!plan_.settings.prepare_decode || !holds_cache(t)) return 0;
-    const MlaShape& mla = headers_.config.mla;
-    const MlaUpProjection& up = headers_.weights.layers[static_cast<size_t>(t.layer)].kv_up;
-    return mla_decode_bytes(mla, up) + mla_decode_panels(mla, up);
   }
 
   uint32_t unit_of(const InventoryTensor& t) {
@@ -156,7 +134,6 @@ class Builder {
   const RunPlan& plan_;
   std::span<const PlacementRule> rules_;
   RuleMatcher matcher_;
-  std::unordered_map<const GgufTensor*, const Weight*> packed_;
   std::map<std::pair<UnitKind, uint32_t>, uint32_t> units_;
   PlacementInput out_;
 };

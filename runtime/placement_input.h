@@ -20,7 +20,8 @@ struct PlacementInput {
   std::vector<uint32_t> n_decided;               // [rules]: of them, those it decided about
 };
 
-/// Tensors that the model has no use for are no pieces. Throws Error for a range of experts that a layer does not have.
+/// Tensors that the model has no use for are no pieces. Throws Error for a range of experts that a
+/// layer does not have.
 PlacementInput make_placement_input(const ModelHeaders& headers, const RunPlan& plan,
                                     std::span<const PlacementRule> rules);
 

@@ -29,12 +29,9 @@ WeightBytes cpu_weights(const PlacementPlan& plan) {
   WeightBytes n;
   for (uint32_t i = 0; i < plan.input.cpu_weights.size(); ++i) {
     if (plan.devices[plan.fit.placement.device_of[i]].name.is_accelerator()) continue;
-    if (plan.input.model.pieces[i].on_disk) continue;
-    const WeightBytes& piece = plan.input.cpu_weights[i];
-    n.panels += piece.panels;
-    n.decode += piece.decode;
-    n.floats += piece.floats;
-    n.mapped += piece.mapped;
+    WeightBytes piece = plan.input.cpu_weights[i];
+    if (plan.input.model.pieces[i].on_disk) piece.mapped = 0;
+    n += piece;
   }
   return n;
 }
@@ -83,9 +80,9 @@ std::string basis_text(const PlacementPlan& plan) {
   if (plan.disk_fits) {
     return plan.machine.basis + "; what is on DISK stays in memory once it was read";
   }
-  return plan.machine.basis +
-         fmt::format("; DISK {:.1f} GB/s{}", plan.devices.front().speed.disk_rate * 1e-9,
-                     plan.machine.is_disk_known ? "" : " (a default)");
+  return plan.machine.basis + fmt::format("; DISK {:.1f} GB/s{}",
+                                          plan.devices.front().speed.disk_rate * 1e-9,
+                                          plan.machine.is_disk_known ? "" : " (a default)");
 }
 
 std::vector<std::string> unmeasured_kinds(const PlacementPlan& plan) {
@@ -101,10 +98,6 @@ std::vector<std::string> unmeasured_kinds(const PlacementPlan& plan) {
                              piece.packed ? "" : " from the file's blocks"));
   }
   return {kinds.begin(), kinds.end()};
-}
-
-std::string plural(uint64_t n, const char* word) {
-  return fmt::format("{} {}{}", n, word, n == 1 ? "" : "s");
 }
 
 }  // namespace hybrid

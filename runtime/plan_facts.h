@@ -48,6 +48,4 @@ std::string basis_text(const PlacementPlan& plan);
 /// What has no measured rates where a device has others: "Q4_K experts", "Q6_K product".
 std::vector<std::string> unmeasured_kinds(const PlacementPlan& plan);
 
-std::string plural(uint64_t n, const char* word);
-
 }  // namespace hybrid

@@ -19,9 +19,10 @@ std::string device_list(const PlanMachine& machine) {
 
 /// "CPU 460 GB/s and 12.0 TFLOP/s", and what of it is not known.
 std::string rates_text(const PlanDevice& device, bool is_known) {
-  std::string text = fmt::format("{} {:.0f} GB/s{}", text_of(device.name), device.speed.read_rate * 1e-9,
-                                 is_known ? "" : " (a default)");
-  if (device.speed.flop_rate > 0) text += fmt::format(" and {:.1f} TFLOP/s", device.speed.flop_rate * 1e-12);
+  std::string text = fmt::format("{} {:.0f} GB/s{}", text_of(device.name),
+                                 device.speed.read_rate * 1e-9, is_known ? "" : " (a default)");
+  if (device.speed.flop_rate > 0)
+    text += fmt::format(" and {:.1f} TFLOP/s", device.speed.flop_rate * 1e-12);
   if (!device.speed.rates.empty()) text += " and its measured rates";
   return text;
 }
@@ -40,6 +41,10 @@ uint32_t PlanMachine::index_of(DeviceName device, const std::string& what) const
   for (uint32_t d = 0; d < devices.size(); ++d) {
     if (devices[d].name == device) return d;
   }
+  if (device.kind == DeviceKind::node || device.kind == DeviceKind::sim) {
+    fail("{}: {} cannot be used in this version; devices of {} are: {}, DISK", what,
+         text_of(device), is_described() ? printable(name) : "this machine", device_list(*this));
+  }
   fail("{}: {} has no {}, its devices are: {}{}", what,
        is_described() ? printable(name) : "this machine", text_of(device), device_list(*this),
        is_described() ? "" : "; `plan --machine FILE` plans for another machine");
@@ -48,12 +53,12 @@ uint32_t PlanMachine::index_of(DeviceName device, const std::string& what) const
 PlanMachine this_machine() {
   PlanMachine machine;
   const uint64_t available = available_memory_bytes();
-  machine.devices.push_back({.name = {},
-                             .capacity_bytes = available,
-                             .total_bytes = total_memory_bytes(),
-                             .budget_bytes = available,
-                             .speed = {.read_rate = kDefaultCpuReadRate,
-                                       .disk_rate = kDefaultDiskRate}});
+  machine.devices.push_back(
+      {.name = {},
+       .capacity_bytes = available,
+       .total_bytes = total_memory_bytes(),
+       .budget_bytes = available,
+       .speed = {.read_rate = kDefaultCpuReadRate, .disk_rate = kDefaultDiskRate}});
   machine.basis = fmt::format(
       "The basis: {:.0f} GB/s, a default of its class: no rates are stored for this machine, its "
       "level and threads, and `plan` measures none; `bench` measures",
@@ -91,7 +96,10 @@ PlanMachine with_stored_rates(PlanMachine machine, int n_threads, int n_threads_
 }
 
 PlanMachine described_machine(const MachineSpec& spec) {
-  PlanMachine machine{.name = spec.name, .devices = {}, .n_cores = spec.cpu.n_cores};
+  PlanMachine machine{.name = spec.name,
+                      .devices = {},
+                      .n_cores = spec.cpu.n_cores,
+                      .node_bytes = spec.cpu.node_memory_bytes};
   const auto add = [&](PlanDevice device, uint64_t n_bytes) {
     device.capacity_bytes = device.total_bytes = device.budget_bytes = n_bytes;
     machine.devices.push_back(std::move(device));
@@ -112,7 +120,8 @@ PlanMachine described_machine(const MachineSpec& spec) {
          .speed = {.read_rate = gpu.bandwidth_bytes_per_s.value_or(kDefaultGpuReadRate),
                    .link_rate = gpu.pcie_bytes_per_s.value_or(kDefaultLinkRate),
                    .flop_rate = gpu.flop_per_s.value_or(0),
-                   .hop_seconds = kHopSeconds}},
+                   .hop_seconds = kHopSeconds},
+         .types = gpu.types},
         gpu.memory_bytes);
     if (index > 0 && gpu == spec.gpus[index - 1]) continue;
     machine.basis +=

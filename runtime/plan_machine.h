@@ -16,15 +16,17 @@ struct PlanDevice {
   uint64_t total_bytes = 0;     // the same without what others hold
   uint64_t budget_bytes = 0;    // what the plan may take of it
   DeviceSpeed speed = {};
+  std::vector<DType> types = {};  // see PlacementDevice
 };
 
 struct PlanMachine {
-  std::string name = {};            // "" for this one
-  std::vector<PlanDevice> devices;  // the CPU first
-  std::string basis = {};           // where rates come from, for a person
-  bool is_disk_known = false;       // whether the disk's rate is no default
+  std::string name = {};                  // "" for this one
+  std::vector<PlanDevice> devices;        // the CPU first
+  std::string basis = {};                 // where rates come from, for a person
+  bool is_disk_known = false;             // whether the disk's rate is no default
   std::vector<std::string> notices = {};  // of rates that are there and not used
   uint32_t n_cores = 0;                   // of a described machine
+  std::vector<uint64_t> node_bytes = {};  // memory of its NUMA nodes, where that is described
 
   bool is_described() const { return !name.empty(); }
   /// DISK is the CPU's: it multiplies with what stays in the mapped file. Throws Error for a device
@@ -47,8 +49,8 @@ inline constexpr double kHopSeconds = 15e-6;          // a transfer's launch and
 /// This machine: its CPU alone, with the memory that is available.
 PlanMachine this_machine();
 
-/// The same with the rates that are stored for so many threads (stored_rates.h), where they are: for
-/// single tokens and for micro-batches each its own.
+/// The same with the rates that are stored for so many threads (stored_rates.h), where they are:
+/// for single tokens and for micro-batches each its own.
 PlanMachine with_stored_rates(PlanMachine machine, int n_threads, int n_threads_batch);
 
 /// A machine that a file describes, with defaults of its class for rates that it leaves out.

@@ -2,6 +2,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "base/units.h"
 #include "runtime/inspect_report.h"
 #include "runtime/plan_facts.h"
@@ -243,14 +244,14 @@ std::string tensors_text(const PlacementPlan& plan) {
   table.add({"tensors", "number", "type", "in the file", "device", "layout"});
   for (const Kind& kind : kinds) {
     std::string devices = devices_text(kind.n_on, plan);
-    if (kind.n_on_disk > 0) devices = kind.n_on.empty() ? "DISK" : devices + fmt::format(", {} DISK", kind.n_on_disk);
+    if (kind.n_on_disk > 0)
+      devices = kind.n_on.empty() ? "DISK" : devices + fmt::format(", {} DISK", kind.n_on_disk);
     const bool is_on_gpu = !kind.n_on.empty() && kind.n_on.rbegin()->first != 0;
     const bool is_on_cpu = kind.n_on.empty() || kind.n_on.begin()->first == 0;
     std::string layout = is_on_cpu ? std::string(name_of(kind.layout)) : "";
     if (is_on_gpu) layout += layout.empty() ? "blocks" : ", blocks";
     table.add({printable(kind.name), std::to_string(kind.n_tensors),
-               std::string(name_of(kind.type)), format_bytes(kind.n_bytes),
-               devices, layout});
+               std::string(name_of(kind.type)), format_bytes(kind.n_bytes), devices, layout});
   }
   return "\n" + table.str();
 }

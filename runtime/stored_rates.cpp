@@ -54,7 +54,8 @@ std::string key_text(const RatesKey& key) {
 }  // namespace
 
 RatesKey rates_key(int n_threads) {
-  return {printable(cpu_model_name()), simd_level(), static_cast<uint32_t>(n_threads), n_numa_nodes()};
+  return {printable(cpu_model_name()), simd_level(), static_cast<uint32_t>(n_threads),
+          n_numa_nodes()};
 }
 
 std::string time_now() {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <charconv>
+#include <map>
+#include <tuple>
 
 #include "base/error.h"
 #include "base/text.h"
@@ -140,14 +142,14 @@ double measure_peak(int n_threads) {
 class RateMeasurements {
  public:
   RateMeasurements(const Engine& engine, double peak_gb_per_s)
-      : headers_(engine.options().model, engine.options().expert_groups),
+      : engine_(engine),
+        headers_(engine.options().model, engine.options().expert_groups),
         bandwidth_bytes_per_s_(peak_gb_per_s * 1e9) {}
 
   /// At the level in force.
   const PlanMachine& machine(const RunSettings& settings) {
     const ExecutionOptions& e = settings.execution;
-    const auto key =
-        std::tuple(simd_level(), e.n_threads, e.attention.key_type, settings.pack);
+    const auto key = std::tuple(simd_level(), e.n_threads, e.attention.key_type, settings.pack);
     const auto found = machines_.find(key);
     if (found != machines_.end()) return found->second;
     const StoredRates rates = measure(settings);
@@ -165,9 +167,9 @@ class RateMeasurements {
                       .bandwidth_bytes_per_s = bandwidth_bytes_per_s_,
                       .measured = time_now(),
                       .rates = {}};
-    rates.rates = measure_rates(
-        rates_needed(headers_.config, headers_.weights, e.attention.key_type, settings.pack),
-        bandwidth_buffer_bytes(available_memory_bytes()), workers, &stop_flag());
+    rates.rates = measure_rates(rates_needed(engine_.model().config(), engine_.model().weights(),
+                                             e.attention.key_type, settings.pack, engine_.kept()),
+                                effort(), workers, &stop_flag());
     if (stop_flag()) throw Interrupted{};
     for (MeasuredRate& r : rates.rates) {
       r.measured = rates.measured;
@@ -176,8 +178,15 @@ class RateMeasurements {
     return rates;
   }
 
+  bool is_small() const { return tensor_bytes(headers_.file) < kLeastBytes; }
+
+  RateEffort effort() const {
+    if (is_small()) return {.buffer_bytes = kLeastBytes / 4, .seconds_of_each = 0.01};
+    return {.buffer_bytes = bandwidth_buffer_bytes(available_memory_bytes())};
+  }
+
   void store(const StoredRates& rates) const {
-    if (tensor_bytes(headers_.file) < kLeastBytes) {
+    if (is_small()) {
       return log_info(fmt::format(
           "rates: measured with shapes of a small model, they are not kept for `plan` (from {} on)",
           format_bytes(kLeastBytes)));
@@ -193,6 +202,7 @@ class RateMeasurements {
 
   static constexpr uint64_t kLeastBytes = uint64_t{256} << 20;
 
+  const Engine& engine_;
   ModelHeaders headers_;
   double bandwidth_bytes_per_s_;
   std::map<std::tuple<SimdLevel, int, DType, bool>, PlanMachine> machines_;
