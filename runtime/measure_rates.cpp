@@ -1,12 +1,14 @@
 #include "runtime/measure_rates.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <numeric>
 #include <random>
 #include <set>
 #include <tuple>
+#include <utility>
 
 #include "attention/mla_attention.h"
 #include "base/error.h"
@@ -34,10 +36,15 @@ constexpr uint32_t kPast[] = {256, 4096};
 constexpr uint64_t kMaxRows = 16384;
 
 std::vector<float> random_floats(uint64_t n) {
-  std::mt19937 random(7);
-  std::normal_distribution<float> normal;
+  static const std::vector<float> block = [] {
+    std::mt19937 random(7);
+    std::normal_distribution<float> normal;
+    std::vector<float> floats(1 << 16);
+    for (float& f : floats) f = normal(random);
+    return floats;
+  }();
   std::vector<float> floats(n);
-  for (float& f : floats) f = normal(random);
+  for (uint64_t i = 0; i < n; ++i) floats[i] = block[i % block.size()];
   return floats;
 }
 
@@ -73,6 +80,17 @@ class WeightBytes {
     return w;
   }
 
+  /// Leaves of the processor's caches what fits beside it.
+  void read_through(Workers& workers) {
+    const auto* words = reinterpret_cast<const uint64_t*>(bytes_.data());
+    workers.parallel_for(bytes_.n_bytes() / sizeof(uint64_t), 1 << 19,
+                         [&](uint64_t begin, uint64_t end) {
+                           uint64_t sum = 0;
+                           for (uint64_t i = begin; i < end; i += 8) sum += words[i];
+                           sink_ += sum;
+                         });
+  }
+
   std::byte* data() { return bytes_.data(); }
   int8_t* exponents() { return exponents_.data(); }
   uint64_t n_bytes() const { return bytes_.n_bytes(); }
@@ -92,6 +110,7 @@ class WeightBytes {
   HugeBuffer bytes_;
   std::vector<int8_t> exponents_;
   uint64_t at_ = 0;
+  std::atomic<uint64_t> sink_{0};  // the reads must not be left out
 };
 
 class Measurer {
@@ -101,10 +120,33 @@ class Measurer {
       : request_(request),
         workers_(workers),
         stop_(stop),
-        seconds_of_each_(effort.seconds_of_each),
+        seconds_of_each_(effort.seconds_of_each / kRounds),
         bytes_(std::max(effort.buffer_bytes, least_bytes()), workers) {}
 
+  /// The median of several rounds: neighbours on the same processor disturb one of them.
   std::vector<MeasuredRate> run() {
+    std::vector<std::vector<MeasuredRate>> rounds;
+    for (uint32_t i = 0; i < kRounds; ++i) {
+      measure_all();
+      rounds.push_back(std::exchange(rates_, {}));
+    }
+    measure_attention(rounds);
+    if (stopped()) return {};
+    std::vector<MeasuredRate> medians;
+    for (size_t i = 0; i < rounds.back().size(); ++i) {
+      std::vector<double> found;
+      for (const auto& round : rounds) found.push_back(round[i].flop_per_s);
+      std::nth_element(found.begin(), found.begin() + kRounds / 2, found.end());
+      medians.push_back(rounds.front()[i]);
+      medians.back().flop_per_s = found[kRounds / 2];
+    }
+    return medians;
+  }
+
+ private:
+  static constexpr uint32_t kRounds = 3;
+
+  void measure_all() {
     for (const RateKind& kind : request_.kinds) {
       if (kind.op == RateOp::product) {
         for (const uint32_t n : kProductTokens) measure_product(kind, n);
@@ -118,28 +160,30 @@ class Measurer {
       measure_experts(kind, {size.n_cols, size.n_rows * n_shared()}, kNetTokens, 1, 1);
     }
     for (const uint32_t n : kProductTokens) measure_layer(n);
-    measure_attention();
-    return std::move(rates_);
   }
 
- private:
   /// The mean time of a call, of calls for about seconds_of_each_; of one that takes long the first
   /// time. What the system and other machines on the same processor take of it is in the model's
   /// steps, too.
-  template <class Call>
-  double mean_seconds(const Call& call) const {
-    const auto start_of_all = Clock::now();
-    const auto since = [](Clock::time_point start) {
+  /// before(): not counted, so the calls are limited.
+  template <class Call, class Before>
+  double mean_seconds(const Call& call, const Before& before, uint32_t most_calls) const {
+    const auto once = [&] {
+      before();
+      const auto start = Clock::now();
+      call();
       return std::max(std::chrono::duration<double>(Clock::now() - start).count(), 1e-9);
     };
-    call();
-    if (const double first = since(start_of_all); first > 3 * seconds_of_each_)
-      return first;  // else it warmed up
-    const auto start = Clock::now();
+    if (const double first = once(); first > 3 * seconds_of_each_) return first;  // else a warm-up
     double seconds = 0;
     uint32_t n = 0;
-    for (; n < 3 || seconds < seconds_of_each_; ++n, seconds = since(start)) call();
+    for (; n < 3 || (seconds < seconds_of_each_ && n < most_calls); ++n) seconds += once();
     return seconds / n;
+  }
+  template <class Call>
+  double mean_seconds(const Call& call) const {
+    return mean_seconds(
+        call, [] {}, UINT32_MAX);
   }
 
   bool stopped() const { return stop_ != nullptr && stop_->load(std::memory_order_relaxed); }
@@ -307,7 +351,7 @@ class Measurer {
     return up;
   }
 
-  void measure_attention() {
+  void measure_attention(std::vector<std::vector<MeasuredRate>>& rounds) {
     if (stopped()) return;
     const MlaShape& s = request_.attention;
     const AttentionOptions options{.key_type = request_.cache_type,
@@ -330,8 +374,7 @@ class Measurer {
     std::vector<float> out(uint64_t{kBatchTokens} * s.n_heads * s.v_dim);
     uint32_t layer = 0;
     const auto measure = [&](uint32_t n_tokens, uint32_t n_past) {
-      if (stopped()) return;
-      const double seconds = mean_seconds([&] {
+      const auto attend = [&] {
         const MlaArgs args{.kq_scale = 0.1F,
                            .layer = layer,
                            .first_position = n_past,
@@ -340,17 +383,24 @@ class Measurer {
                            .out = out.data()};
         attention.attend(args, up, decode, cache, workers_);
         layer = (layer + 1) % n_layers;
-      });
+      };
+      // Between two of a layer's calls a step reads all weights: its rows are in no cache.
+      constexpr uint32_t kMostCalls = 6;
+      const auto forget = [&] { bytes_.read_through(workers_); };
+      const double seconds =
+          n_tokens > 1 ? mean_seconds(attend) : mean_seconds(attend, forget, kMostCalls);
       const AttentionWork work{.shape = s, .cache_type = request_.cache_type};
-      rates_.push_back({.op = RateOp::attention,
-                        .type = request_.cache_type,
-                        .n_tokens = n_tokens,
-                        .n_past = n_past,
-                        .flop_per_s = work.flop(n_past, n_tokens) / seconds,
-                        .packed = true});
+      return MeasuredRate{.op = RateOp::attention,
+                          .type = request_.cache_type,
+                          .n_tokens = n_tokens,
+                          .n_past = n_past,
+                          .flop_per_s = work.flop(n_past, n_tokens) / seconds};
     };
-    for (const uint32_t n_past : kPast) measure(1, n_past);
-    for (const uint32_t n_past : {0u, kPast[1]}) measure(kBatchTokens, n_past);
+    for (auto& round : rounds) {
+      if (stopped()) return;
+      for (const uint32_t n_past : kPast) round.push_back(measure(1, n_past));
+      for (const uint32_t n_past : {0u, kPast[1]}) round.push_back(measure(kBatchTokens, n_past));
+    }
   }
 
   const RateRequest& request_;

@@ -45,7 +45,7 @@ struct RateEffort {
   double seconds_of_each = 0.1;  // a rate; more where a call takes longer
 };
 
-/// At the level in force, with all workers. Fewer rates where `stop` ended it. Throws Error where
+/// At the level in force, with all workers. None where `stop` ended it. Throws Error where
 /// the memory cannot be had.
 std::vector<MeasuredRate> measure_rates(const RateRequest& request, const RateEffort& effort,
                                         Workers& workers, const std::atomic<bool>* stop = nullptr);
