@@ -1,6 +1,7 @@
 #pragma once
 // Small helpers on strings that option, config and file errors share.
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,6 +13,9 @@ namespace hybrid {
 std::string nearest_name(std::string_view word, const std::vector<std::string>& candidates);
 
 std::vector<std::string> split(std::string_view text, char separator);
+
+/// "1 layer", "2 layers"
+std::string plural(uint64_t n, const char* word);
 
 std::string join(const std::vector<std::string>& parts, std::string_view separator);
 

@@ -253,7 +253,7 @@ FitResult fit_placement(const PlacementModel& model, const std::vector<Placement
                         const FixedPieces& fixed) {
   FitResult result;
   result.placement = Fitter(model, devices, fixed).best();
-  result.token_seconds = StepCost(model, devices).token_seconds(result.placement);
+  result.token_seconds = StepCost(model, devices).step_seconds(result.placement, {});
   for (const DeviceLoad& load : device_loads(model, devices, result.placement)) {
     result.used_bytes.push_back(load.n_bytes());
   }

@@ -56,9 +56,10 @@ std::vector<uint64_t> read_nodes(const JsonNode& node, uint64_t memory_bytes) {
 }
 
 MachineCpu read_cpu(const JsonNode& node) {
-  constexpr std::string_view kKeys[] = {"sockets",        "cores",          "isa",
-                                        "memory_gib",     "memory_bytes",   "bandwidth_gbs",
-                                        "prefill_tflops", "node_memory_gib"};
+  constexpr std::string_view kKeys[] = {"sockets",        "cores",           "isa",
+                                        "memory_gib",     "memory_bytes",    "bandwidth_gbs",
+                                        "prefill_tflops", "node_memory_gib", "disk_gbs",
+                                        "rates"};
   node.expect_object(kKeys);
   MachineCpu cpu;
   cpu.n_sockets = static_cast<uint32_t>(node.member("sockets").whole_number(1, kMaxSockets));
@@ -70,12 +71,14 @@ MachineCpu read_cpu(const JsonNode& node) {
   }
   cpu.bandwidth_bytes_per_s = read_rate(node, "bandwidth_gbs", kGiga);
   cpu.prefill_flop_per_s = read_rate(node, "prefill_tflops", kTera);
+  cpu.disk_bytes_per_s = read_rate(node, "disk_gbs", kGiga);
+  if (const JsonNode* rates = node.find("rates")) cpu.rates = read_rates(*rates);
   return cpu;
 }
 
 MachineGpu read_gpu(const JsonNode& node) {
-  constexpr std::string_view kKeys[] = {"name",          "memory_gib", "memory_bytes",
-                                        "bandwidth_gbs", "tflops",     "pcie_gbs"};
+  constexpr std::string_view kKeys[] = {"name",   "memory_gib", "memory_bytes", "bandwidth_gbs",
+                                        "tflops", "pcie_gbs",   "types"};
   node.expect_object(kKeys);
   MachineGpu gpu;
   gpu.name = read_name(node.member("name"));
@@ -83,6 +86,10 @@ MachineGpu read_gpu(const JsonNode& node) {
   gpu.bandwidth_bytes_per_s = read_rate(node, "bandwidth_gbs", kGiga);
   gpu.flop_per_s = read_rate(node, "tflops", kTera);
   gpu.pcie_bytes_per_s = read_rate(node, "pcie_gbs", kGiga);
+  if (const JsonNode* types = node.find("types")) {
+    for (const JsonNode* type : types->elements()) gpu.types.push_back(read_type(*type));
+    if (gpu.types.empty()) types->fail_expected("at least one type; without the key it has all");
+  }
   return gpu;
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "placement/rates.h"
 #include "tensor/simd_level.h"
 
 namespace hybrid {
@@ -21,6 +22,8 @@ struct MachineCpu {
   std::vector<uint64_t> node_memory_bytes;  // of each NUMA node; empty where the file is silent
   std::optional<double> bandwidth_bytes_per_s;
   std::optional<double> prefill_flop_per_s;
+  std::optional<double> disk_bytes_per_s;  // of the disk that models lie on
+  std::vector<MeasuredRate> rates;         // of its kernels: instead of both, where they are known
 
   bool operator==(const MachineCpu&) const = default;
 };
@@ -31,6 +34,7 @@ struct MachineGpu {
   std::optional<double> bandwidth_bytes_per_s;  // of its own memory
   std::optional<double> flop_per_s;
   std::optional<double> pcie_bytes_per_s;  // between its memory and the CPU's, one way
+  std::vector<DType> types;                // that it has kernels for; empty where all
 
   bool operator==(const MachineGpu&) const = default;
 };

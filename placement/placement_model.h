@@ -1,12 +1,14 @@
 #pragma once
 // A model and a machine as placement sees them: bytes and rates, no names of files.
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "placement/device_name.h"
+#include "placement/rates.h"
 #include "placement/rules.h"
 
 namespace hybrid {
@@ -20,6 +22,13 @@ enum class UnitKind {
   routed,  // gate, up and down of a layer's routed experts
   output,
 };
+
+/// What measures its products.
+inline RateOp op_of(UnitKind kind) {
+  const bool is_net =
+      kind == UnitKind::dense || kind == UnitKind::shared || kind == UnitKind::routed;
+  return is_net ? RateOp::experts : RateOp::product;
+}
 
 struct PlacementUnit {
   UnitKind kind = UnitKind::attention;
@@ -36,24 +45,40 @@ struct PlacementPiece {
   uint64_t token_bytes = 0;        // of accelerator_bytes, that a decoded token reads
   double token_flop = 0;           // a token's multiplications and additions with it
   uint64_t cache_bytes = 0;        // of the context, where the layer's cache lies with this piece
-  uint64_t cache_token_bytes = 0;  // of it, that a decoded token reads
+  uint64_t cache_row_bytes = 0;    // of it, for each position
+  DType type = DType::f32;         // for rates that were measured
+  bool packed = true;              // on the CPU: its products read panels
+  bool in_attention = false;       // its products are among AttentionWork's
+  bool on_disk = false;            // a rule leaves it in the mapped file; the CPU multiplies
 };
 
 struct PlacementModel {
   uint32_t n_layers = 0;
   std::vector<PlacementUnit> units;
   std::vector<PlacementPiece> pieces;
-  uint64_t hidden_bytes = 0;  // of a token: what goes from device to device
+  uint64_t hidden_bytes = 0;     // of a token: what goes from device to device
+  AttentionWork attention = {};  // of a layer, where its cache lies; without heads: not counted
+};
+
+struct DeviceSpeed {
+  double read_rate = 0;    // bytes per second of weights and cache, in decode
+  double link_rate = 0;    // bytes per second to and from an accelerator
+  double flop_rate = 0;    // of products of many tokens, per second; 0: unknown
+  double hop_seconds = 0;  // of a transfer to or from it, whatever its size
+  double disk_rate = 0;    // of the CPU: bytes per second of pieces that are on_disk
+  RateTable rates = {};    // where they were measured: instead of read_rate and flop_rate
 };
 
 struct PlacementDevice {
   DeviceName name = {};
   uint64_t budget_bytes = 0;
   uint64_t fixed_bytes = 0;  // taken beside weights and cache; by an accelerator once it is used
-  double read_rate = 0;      // bytes per second of weights and cache, in decode
-  double link_rate = 0;      // bytes per second to and from an accelerator
-  double flop_rate = 0;      // of products of many tokens, per second; 0: unknown
-  double hop_seconds = 0;    // of a transfer to or from it, whatever its size
+  DeviceSpeed speed = {};
+  std::vector<DType> types = {};  // that it has kernels for; empty: all
+
+  bool has_kernel(DType type) const {
+    return types.empty() || std::find(types.begin(), types.end(), type) != types.end();
+  }
 };
 
 /// Device 0 is the CPU, accelerators follow in the order in which layers fill them.

@@ -17,6 +17,10 @@ double percent_of_peak(const BenchRow& row) {
   return row.peak_gb_per_s > 0 ? 100 * row.result.gb_per_s() / row.peak_gb_per_s : 0;
 }
 
+std::string predicted_text(const BenchRow& row) {
+  return row.predicted_tps > 0 ? fmt::format("{:.2f}", row.predicted_tps) : "-";
+}
+
 // ---- CSV
 
 std::string csv_cell(const Json& value) {
@@ -80,7 +84,8 @@ std::vector<Cell> cells_of(const BenchRow& row, const std::vector<std::string>& 
                {{"test", row.test.name(), true, 14},
                 {"t/s", fmt::format("{:.2f} ± {:.2f}", r.tps_mean(), r.tps_stddev()), true, 17},
                 {"GB/s", fmt::format("{:.2f}", r.gb_per_s()), true, 7},
-                {"% of bandwidth", fmt::format("{:.1f}", percent_of_peak(row)), true, 0}});
+                {"% of bandwidth", fmt::format("{:.1f}", percent_of_peak(row)), true, 0},
+                {"predicted", predicted_text(row), true, 0}});
   return cells;
 }
 
@@ -141,7 +146,8 @@ nlohmann::ordered_json bench_json(const BenchRow& row) {
           {"tps_samples", result.tps_samples},
           {"gbps", result.gb_per_s()},
           {"peak_gbps", row.peak_gb_per_s},
-          {"pct_of_peak_bandwidth", percent_of_peak(row)}};
+          {"pct_of_peak_bandwidth", percent_of_peak(row)},
+          {"predicted_tps", row.predicted_tps > 0 ? Json(row.predicted_tps) : Json()}};
 }
 
 std::optional<BenchFormat> find_bench_format(std::string_view name) {

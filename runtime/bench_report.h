@@ -30,11 +30,13 @@ struct BenchRow {
   BenchTest test;
   BenchResult result;
   double peak_gb_per_s = 0;  // the measured bandwidth of the memory
+  double predicted_tps = 0;  // from rates measured at the start; 0: unknown
 };
 
 /// An object with the members of BenchRow, and of the test and result: test, n_prompt, n_gen,
 /// n_depth, tps_mean, tps_stddev, tps_samples, gbps (bytes_per_token times tps_mean, in 1e9),
-/// peak_gbps, pct_of_peak_bandwidth. Numbers are numbers in base units.
+/// peak_gbps, pct_of_peak_bandwidth, predicted_tps (null: unknown). Numbers are numbers in base
+/// units.
 nlohmann::ordered_json bench_json(const BenchRow& row);
 
 enum class BenchFormat { md, csv, jsonl };

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "numa/memory_info.h"
+#include "runtime/tensor_parts.h"
 
 namespace hybrid {
 namespace {
@@ -50,14 +51,15 @@ Engine::Engine(const EngineOptions& options)
         model_.file().metadata().source(), tokenizer_.n_vocab(), config.n_vocab);
   }
   const PlanMachine machine = with_budgets(this_machine(), options.placement);
-  options.placement.all_rules(config.n_layers, machine);  // throws for devices that are not there
+  rules_ = options.placement.all_rules(config.n_layers, machine);
+  kept_ = tensors_on_disk(model_.file(), rules_);
   if (options.prepare_now) prepare();
   n_ctx_ = options.n_ctx > 0 ? options.n_ctx : default_context(config);
 }
 
 RunPlan Engine::plan(uint32_t n_ctx) const {
   return plan_run(model_.file(), model_.config(), model_.weights(),
-                  {n_ctx, options_.execution, options_.pack, options_.prepare_decode});
+                  {n_ctx, options_.execution, options_.pack, options_.prepare_decode, kept_});
 }
 
 uint64_t Engine::usable_bytes() const {
@@ -80,7 +82,7 @@ void Engine::prepare() {
   if (!options_.pack && !options_.prepare_decode) return;
   Workers workers(std::max(options_.execution.n_threads, options_.execution.n_threads_batch));
   if (options_.prepare_decode) model_.prepare_decode(workers);
-  if (options_.pack) model_.load_packed(workers, options_.on_load);
+  if (options_.pack) model_.load_packed(workers, options_.on_load, kept_);
 }
 
 void Engine::check_tokens(std::span<const TokenId> tokens) const {

@@ -67,6 +67,10 @@ class Engine {
 
   /// What a run with a context of n_ctx takes.
   RunPlan plan(uint32_t n_ctx) const;
+  /// The placement rules in force, in their order.
+  const std::vector<PlacementRule>& rules() const { return rules_; }
+  /// What of the model these leave in the mapped file.
+  const TensorSet& kept() const { return kept_; }
 
   /// What may be taken in all, what is taken already among it: what is available, or the budget of
   /// the CPU where that is less.
@@ -102,6 +106,8 @@ class Engine {
   EngineOptions options_;
   Model model_;
   Tokenizer tokenizer_;
+  std::vector<PlacementRule> rules_;
+  TensorSet kept_;
   uint32_t n_ctx_;
 };
 

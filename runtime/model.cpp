@@ -15,14 +15,14 @@ Model::Model(const std::filesystem::path& path, ExpertGroups groups)
   if (!weights_.unused.empty()) config_.notes.push_back(unused_note(weights_));
 }
 
-void Model::pack(Workers& workers, const LoadProgress& progress) {
-  packed_.pack(weights_, workers, progress);
+void Model::pack(Workers& workers, const LoadProgress& progress, const TensorSet& kept) {
+  packed_.pack(weights_, kept, workers, progress);
 }
 
 void Model::prepare_decode(Workers& workers) { decode_.make(config_.mla, weights_, workers); }
 
-void Model::load_packed(Workers& workers, const LoadProgress& progress) {
-  packed_.load(file_, weights_, workers, progress, config_.notes);
+void Model::load_packed(Workers& workers, const LoadProgress& progress, const TensorSet& kept) {
+  packed_.load(file_, weights_, kept, workers, progress, config_.notes);
 }
 
 std::filesystem::path Model::write_cache(Workers& workers, const LoadProgress& progress) {

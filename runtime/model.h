@@ -38,10 +38,11 @@ class Model {
   void prepare_decode(Workers& workers);
   /// Packs the weights for the fast kernels, see PackedWeights. Without it they are packed anew for
   /// each product, from the mapped file. Same results.
-  void pack(Workers& workers, const LoadProgress& progress);
+  /// `kept`: tensors for which that is so all the same.
+  void pack(Workers& workers, const LoadProgress& progress, const TensorSet& kept = {});
   /// The same from the model's cache, where there is a valid one; why a cache is not used becomes
   /// one of the config's notes.
-  void load_packed(Workers& workers, const LoadProgress& progress);
+  void load_packed(Workers& workers, const LoadProgress& progress, const TensorSet& kept = {});
   /// Packs and writes the model's cache; returns where. Throws Error.
   std::filesystem::path write_cache(Workers& workers, const LoadProgress& progress);
   bool is_packed() const { return packed_.n_bytes() > 0; }

@@ -64,7 +64,7 @@ std::vector<Task> tasks_of(const std::vector<Weight*>& all) {
 
 }  // namespace
 
-std::vector<Weight*> packable_weights(ModelWeights& weights) {
+std::vector<Weight*> packable_weights(ModelWeights& weights, const TensorSet& kept) {
   std::vector<Weight*> all;
   for (LayerWeights& w : weights.layers) {
     add(all, {&w.q, &w.q_a, &w.q_b, &w.kv_a, &w.attn_output});
@@ -76,11 +76,12 @@ std::vector<Weight*> packable_weights(ModelWeights& weights) {
     add(all, {&w.shared.gate, &w.shared.up, &w.shared.down});
   }
   add(all, {&weights.output});
+  std::erase_if(all, [&](const Weight* w) { return kept.contains(w->source); });
   return all;
 }
 
-std::vector<const Weight*> packable_weights(const ModelWeights& weights) {
-  const std::vector<Weight*> all = packable_weights(const_cast<ModelWeights&>(weights));
+std::vector<const Weight*> packable_weights(const ModelWeights& weights, const TensorSet& kept) {
+  const std::vector<Weight*> all = packable_weights(const_cast<ModelWeights&>(weights), kept);
   return {all.begin(), all.end()};
 }
 
@@ -128,16 +129,34 @@ void PackedWeights::fill(const std::vector<Weight*>& all, Workers& workers,
   }
 }
 
-void PackedWeights::pack(ModelWeights& weights, Workers& workers, const LoadProgress& progress) {
-  const std::vector<Weight*> all = packable_weights(weights);
+void PackedWeights::pack(ModelWeights& weights, const TensorSet& kept, Workers& workers,
+                         const LoadProgress& progress) {
+  const std::vector<Weight*> all = packable_weights(weights, kept);
+  if (all.empty()) return;
   take(all);
   fill(all, workers, progress);
 }
 
-void PackedWeights::load(const GgufFile& model, ModelWeights& weights, Workers& workers,
-                         const LoadProgress& progress, std::vector<std::string>& notes) {
-  const std::vector<Weight*> all = packable_weights(weights);
+void PackedWeights::load(const GgufFile& model, ModelWeights& weights, const TensorSet& kept,
+                         Workers& workers, const LoadProgress& progress,
+                         std::vector<std::string>& notes) {
+  const std::vector<Weight*> all = packable_weights(weights, kept);
   if (all.empty()) return;
+  if (all.size() < packable_weights(weights).size()) {
+    take(all);
+    fill(all, workers, progress);
+    const auto is_there = [](const std::filesystem::path& path) {
+      std::error_code ignored;
+      return std::filesystem::exists(path, ignored);
+    };
+    const auto paths = panel_cache_paths(model.parts().front().path);
+    if (std::any_of(paths.begin(), paths.end(), is_there)) {
+      notes.push_back(
+          "the cache of packed weights is not used: it holds all weights, and rules leave some on "
+          "DISK");
+    }
+    return;
+  }
   take(all);
   const std::filesystem::path& source = model.parts().front().path;
   std::vector<std::string> reasons;

@@ -12,24 +12,27 @@
 
 namespace hybrid {
 
-/// The matrices that products read in panels: all but F32 ones (the router), in the order of the
-/// layers.
-std::vector<Weight*> packable_weights(ModelWeights& weights);
-std::vector<const Weight*> packable_weights(const ModelWeights& weights);
+/// The matrices that products read in panels: all but F32 ones (the router) and those of `kept`, in
+/// the order of the layers.
+std::vector<Weight*> packable_weights(ModelWeights& weights, const TensorSet& kept = {});
+std::vector<const Weight*> packable_weights(const ModelWeights& weights,
+                                            const TensorSet& kept = {});
 
 class PackedWeights {
  public:
   /// Bytes taken; 0 before pack().
   uint64_t n_bytes() const { return panels_.n_bytes() + exponents_.size(); }
 
-  /// Packs on all workers, straight from the mapped file into memory of its own, and makes the
-  /// weights point to it. The pages of the file are given back as they are done with. Throws Error
-  /// with the figures where the machine has not enough memory.
-  void pack(ModelWeights& weights, Workers& workers, const LoadProgress& progress);
+  /// Packs all but `kept` on all workers, straight from the mapped file into memory of its own, and
+  /// makes the weights point to it. The pages of the file are given back as they are done with.
+  /// Throws Error with the figures where the machine has not enough memory.
+  void pack(ModelWeights& weights, const TensorSet& kept, Workers& workers,
+            const LoadProgress& progress);
 
   /// The same from the model's cache, where there is a valid one (panel_cache_paths()); otherwise
-  /// packs. Why a cache that is there was not used is added to `notes`.
-  void load(const GgufFile& model, ModelWeights& weights, Workers& workers,
+  /// packs. Why a cache that is there was not used is added to `notes`; a cache holds all weights,
+  /// so where some are kept out it is not used.
+  void load(const GgufFile& model, ModelWeights& weights, const TensorSet& kept, Workers& workers,
             const LoadProgress& progress, std::vector<std::string>& notes);
 
   /// What write_panel_cache() takes.

@@ -1,4 +1,3 @@
-#include <cstdlib>
 #include <span>
 #include <system_error>
 
@@ -6,6 +5,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "runtime/panel_cache.h"
+#include "runtime/user_cache.h"
 #include "tensor/gguf_split.h"
 
 namespace hybrid {
@@ -18,17 +18,6 @@ fs::path first_part(const fs::path& model) {
   const auto name = parse_split_name(model.filename().string());
   if (!name) return model;
   return model.parent_path() / format_split_name({name->prefix, 0, name->n_parts});
-}
-
-/// Empty where the environment names none.
-fs::path user_cache_folder() {
-  const char* xdg = std::getenv("XDG_CACHE_HOME");
-  if (xdg != nullptr && fs::path(xdg).is_absolute()) return fs::path(xdg) / "hybrid-run";
-  const char* home = std::getenv("HOME");
-  if (home != nullptr && fs::path(home).is_absolute()) {
-    return fs::path(home) / ".cache" / "hybrid-run";
-  }
-  return {};
 }
 
 /// Tells models of the same name in different folders apart.

@@ -2,10 +2,9 @@
 
 #include <algorithm>
 #include <map>
-#include <unordered_map>
 
 #include "base/error.h"
-#include "runtime/packed_weights.h"
+#include "runtime/tensor_parts.h"
 
 namespace hybrid {
 namespace {
@@ -29,22 +28,12 @@ UnitKind kind_of(TensorRole role, bool is_of_layer) {
   }
 }
 
-/// Experts of a tensor that one rule decides about, or none.
-struct Part {
-  ExpertRange experts;
-  std::optional<uint32_t> rule;
-};
-
 class Builder {
  public:
-  Builder(const ModelHeaders& headers, const RunPlan& plan, std::span<const PlacementRule> rules,
-          uint32_t n_past)
-      : headers_(headers), plan_(plan), rules_(rules), matcher_(rules), n_past_(n_past) {
+  Builder(const ModelHeaders& headers, const RunPlan& plan, std::span<const PlacementRule> rules)
+      : headers_(headers), plan_(plan), rules_(rules), matcher_(rules) {
     out_.n_matched.resize(rules.size());
     out_.n_decided.resize(rules.size());
-    if (plan.settings.pack) {
-      for (const Weight* w : packable_weights(headers.weights)) packed_[w->source] = w;
-    }
   }
 
   PlacementInput build() {
@@ -52,6 +41,8 @@ class Builder {
     out_.inventory = make_inventory(headers_.file, config.moe.n_used);
     out_.model.n_layers = config.n_layers;
     out_.model.hidden_bytes = config.n_embd * sizeof(float);
+    const AttentionOptions& attention = plan_.settings.execution.attention;
+    out_.model.attention = {config.mla, attention.mla, attention.key_type};
     for (uint32_t i = 0; i < out_.inventory.size(); ++i) {
       if (plan_.tensors[i].layout != TensorLayout::unused) add_tensor(i);
     }
@@ -65,45 +56,15 @@ class Builder {
     const std::vector<uint32_t> matches = matcher_.matches(name);
     for (const uint32_t rule : matches) ++out_.n_matched[rule];
     std::vector<bool> decided(rules_.size());
-    const std::vector<Part> parts = parts_of(t, matches);
-    for (const Part& part : parts) {
+    const std::vector<TensorPart> parts = parts_of(t, rules_, matches);
+    for (const TensorPart& part : parts) {
       if (part.rule) decided[*part.rule] = true;
       add_piece(index, part, parts.size() > 1);
     }
     for (size_t i = 0; i < decided.size(); ++i) out_.n_decided[i] += decided[i] ? 1 : 0;
   }
 
-  /// Which rule each expert of the tensor falls to; tensors without experts count as one.
-  std::vector<Part> parts_of(const InventoryTensor& t, const std::vector<uint32_t>& matches) const {
-    const uint32_t n = std::max(t.n_experts, 1u);
-    std::vector<std::optional<uint32_t>> rule_of(n);
-    for (const uint32_t r : matches) {
-      const ExpertRange range = range_of(rules_[r], t, n);
-      for (uint32_t e = range.first; e <= range.last; ++e) {
-        if (!rule_of[e]) rule_of[e] = r;
-      }
-    }
-    std::vector<Part> parts;
-    for (uint32_t e = 0; e < n; ++e) {
-      if (e > 0 && rule_of[e] == rule_of[e - 1]) {
-        parts.back().experts.last = e;
-      } else {
-        parts.push_back({{e, e}, rule_of[e]});
-      }
-    }
-    return parts;
-  }
-
-  ExpertRange range_of(const PlacementRule& rule, const InventoryTensor& t, uint32_t n) const {
-    if (!rule.experts || t.n_experts == 0) return {0, n - 1};
-    if (rule.experts->last >= n) {
-      fail("{}: experts {} of {}: it has {}", rule.origin, rule.experts->text(),
-           printable(t.tensor->info.name), n);
-    }
-    return *rule.experts;
-  }
-
-  void add_piece(uint32_t index, const Part& part, bool is_part) {
+  void add_piece(uint32_t index, const TensorPart& part, bool is_part) {
     const InventoryTensor& t = out_.inventory[index];
     const uint64_t n_all = std::max(t.n_experts, 1u);
     const uint64_t n = part.experts.last - part.experts.first + 1;
@@ -115,6 +76,12 @@ class Builder {
     piece.cpu_bytes = out_.cpu_weights.back().taken();
     piece.accelerator_bytes = t.tensor->info.n_bytes / n_all * n;
     piece.token_bytes = t.bytes_per_token * n / n_all;
+    piece.type = t.tensor->info.type;
+    const TensorLayout layout = plan_.tensors[index].layout;
+    piece.packed = layout == TensorLayout::panels || piece.type == DType::f32;
+    piece.in_attention = is_up_projection(t);
+    piece.on_disk = part.rule && rules_[*part.rule].device.kind == DeviceKind::disk &&
+                    layout == TensorLayout::mapped;
     if (t.role != TensorRole::norm) {
       const double share = static_cast<double>(piece.token_bytes) /
                            static_cast<double>(std::max<uint64_t>(t.tensor->info.n_bytes, 1));
@@ -124,7 +91,7 @@ class Builder {
     if (holds_cache(t)) {
       const uint64_t n_layers = headers_.config.n_layers;
       piece.cache_bytes = plan_.sequence.cache_bytes / n_layers;
-      piece.cache_token_bytes = piece.cache_bytes * (uint64_t{n_past_} + 1) / plan_.sequence.n_ctx;
+      piece.cache_row_bytes = piece.cache_bytes / plan_.sequence.n_ctx;
     }
     out_.model.pieces.push_back(piece);
     out_.rule_of.push_back(part.rule);
@@ -136,29 +103,20 @@ class Builder {
            t.tensor->info.name.find(".attn_kv_a_mqa.") != std::string::npos;
   }
 
-  /// Of n of the tensor's n_all experts.
-  WeightBytes cpu_weights(uint32_t index, uint64_t n, uint64_t n_all) const {
-    const PlannedTensor& planned = plan_.tensors[index];
-    const auto packed = packed_.find(planned.tensor);
-    WeightBytes bytes{.decode = decode_bytes(index)};
-    if (packed != packed_.end()) {
-      const Weight& w = *packed->second;
-      bytes.panels = (packed_bytes(w) + packed_panels(w)) / n_all * n;
-    } else if (planned.layout == TensorLayout::floats) {
-      bytes.floats = planned.tensor->info.ne[0] * sizeof(float);
-    } else {
-      bytes.mapped = planned.tensor->info.n_bytes / n_all * n;
-    }
-    return bytes;
+  /// From latents to keys and values: attention's own work.
+  static bool is_up_projection(const InventoryTensor& t) {
+    const std::string& name = t.tensor->info.name;
+    return t.role == TensorRole::attention && (name.find(".attn_kv_b.") != std::string::npos ||
+                                               name.find(".attn_k_b.") != std::string::npos ||
+                                               name.find(".attn_v_b.") != std::string::npos);
   }
 
-  /// Of the weights for single tokens that are made from the layer's up-projection.
-  uint64_t decode_bytes(uint32_t index) const {
-    const InventoryTensor& t = out_.inventory[index];
-    if (!plan_.settings.prepare_decode || !holds_cache(t)) return 0;
-    const MlaShape& mla = headers_.config.mla;
-    const MlaUpProjection& up = headers_.weights.layers[static_cast<size_t>(t.layer)].kv_up;
-    return mla_decode_bytes(mla, up) + mla_decode_panels(mla, up);
+  /// Of n of the tensor's n_all experts.
+  WeightBytes cpu_weights(uint32_t index, uint64_t n, uint64_t n_all) const {
+    WeightBytes bytes = plan_.tensors[index].bytes;
+    bytes.panels = bytes.panels / n_all * n;
+    bytes.mapped = bytes.mapped / n_all * n;
+    return bytes;
   }
 
   uint32_t unit_of(const InventoryTensor& t) {
@@ -176,8 +134,6 @@ class Builder {
   const RunPlan& plan_;
   std::span<const PlacementRule> rules_;
   RuleMatcher matcher_;
-  uint32_t n_past_;
-  std::unordered_map<const GgufTensor*, const Weight*> packed_;
   std::map<std::pair<UnitKind, uint32_t>, uint32_t> units_;
   PlacementInput out_;
 };
@@ -185,8 +141,8 @@ class Builder {
 }  // namespace
 
 PlacementInput make_placement_input(const ModelHeaders& headers, const RunPlan& plan,
-                                    std::span<const PlacementRule> rules, uint32_t n_past) {
-  return Builder(headers, plan, rules, n_past).build();
+                                    std::span<const PlacementRule> rules) {
+  return Builder(headers, plan, rules).build();
 }
 
 }  // namespace hybrid

@@ -20,9 +20,9 @@ struct PlacementInput {
   std::vector<uint32_t> n_decided;               // [rules]: of them, those it decided about
 };
 
-/// n_past: cached tokens that the decoded token of token_bytes reads. Tensors that the model has no
-/// use for are no pieces. Throws Error for a range of experts that a layer does not have.
+/// Tensors that the model has no use for are no pieces. Throws Error for a range of experts that a
+/// layer does not have.
 PlacementInput make_placement_input(const ModelHeaders& headers, const RunPlan& plan,
-                                    std::span<const PlacementRule> rules, uint32_t n_past);
+                                    std::span<const PlacementRule> rules);
 
 }  // namespace hybrid

@@ -1,10 +1,13 @@
 #include "runtime/placement_plan.h"
 
 #include <algorithm>
+#include <map>
 
 #include "base/error.h"
 #include "base/units.h"
 #include "placement/lint.h"
+#include "placement/step_cost.h"
+#include "runtime/tensor_parts.h"
 
 namespace hybrid {
 namespace {
@@ -14,6 +17,9 @@ FixedBytes fixed_bytes(const RunPlan& run, DeviceName device) {
   return {.activations = run.sequence.buffer_bytes + run.output_bytes,
           .context = kGpuContextBytes + kGpuWorkspaceBytes + kGpuMarginBytes};
 }
+
+PlacementPlan place(const ModelHeaders& headers, const RunSettings& settings,
+                    const std::vector<PlacementRule>& rules, const PlanMachine& machine);
 
 /// What a device has to hold with other settings, and what a person would type for them.
 struct Remedy {
@@ -84,7 +90,7 @@ std::string advice(const ModelHeaders& headers, const PlacementPlan& plan) {
   std::vector<Saving> savings;
   const uint64_t before = excess(plan);
   for (const Remedy& r : remedies(plan.run.settings)) {
-    const PlacementPlan other = plan_placement(headers, r.settings, plan.rules, plan.machine);
+    const PlacementPlan other = place(headers, r.settings, plan.rules, plan.machine);
     if (other.fits()) {
       savings.push_back({UINT64_MAX, r.words + " would fit"});
     } else if (const uint64_t after = excess(other); after + before / 20 < before) {
@@ -120,43 +126,113 @@ std::string terms_text(const PlacementPlan& plan, uint32_t d) {
   return text;
 }
 
-}  // namespace
+/// What rules leave in the file is read once where it stays in memory beside the rest.
+void judge_disk(PlacementPlan& plan) {
+  uint64_t mapped = 0;
+  for (uint32_t i = 0; i < plan.input.model.pieces.size(); ++i) {
+    if (plan.fit.placement.device_of[i] != 0) continue;
+    mapped += plan.input.cpu_weights[i].mapped;
+    if (plan.input.model.pieces[i].on_disk) plan.disk_bytes += plan.input.cpu_weights[i].mapped;
+  }
+  if (plan.disk_bytes == 0) return;
+  plan.disk_fits =
+      plan.loads.front().n_bytes() + mapped <= plan.machine.devices.front().capacity_bytes;
+  DeviceSpeed& cpu = plan.devices.front().speed;
+  if (!plan.disk_fits) return;
+  cpu.disk_rate = cpu.read_rate;
+  plan.fit.token_seconds =
+      StepCost(plan.input.model, plan.devices).step_seconds(plan.fit.placement, {});
+}
 
-PlacementPlan plan_placement(const ModelHeaders& headers, const RunSettings& settings,
-                             const std::vector<PlacementRule>& rules, const PlanMachine& machine) {
-  PlacementPlan plan{.run = plan_run(headers.file, headers.config, headers.weights, settings),
+/// Norms and biases are kept as floats whatever rules say.
+void add_disk_findings(PlacementPlan& plan) {
+  std::map<uint32_t, uint32_t> n_floats;  // by rule
+  for (uint32_t i = 0; i < plan.input.model.pieces.size(); ++i) {
+    const auto rule = plan.input.rule_of[i];
+    if (!rule || plan.rules[*rule].device.kind != DeviceKind::disk) continue;
+    if (!plan.input.model.pieces[i].on_disk) ++n_floats[*rule];
+  }
+  for (const auto& [rule, n] : n_floats) {
+    plan.findings.push_back(fmt::format(
+        "rule {} ({}) matches {} norms and biases, which are kept in memory all the same: a few "
+        "bytes each; let it name matrices alone",
+        plan.rules[rule].text(), plan.rules[rule].origin, n));
+  }
+}
+
+/// Pieces that some accelerator has no kernel for stay on the CPU unless a rule says otherwise.
+FixedPieces fixed_pieces(const PlacementPlan& plan) {
+  std::vector<uint32_t> device_of_rule;
+  for (const PlacementRule& rule : plan.rules) {
+    device_of_rule.push_back(plan.machine.index_of(rule.device, rule.origin + ": " + rule.text()));
+  }
+  FixedPieces fixed;
+  for (uint32_t i = 0; i < plan.input.rule_of.size(); ++i) {
+    const auto rule = plan.input.rule_of[i];
+    const DType type = plan.input.model.pieces[i].type;
+    const bool has_kernels =
+        std::all_of(plan.devices.begin(), plan.devices.end(),
+                    [&](const PlacementDevice& d) { return d.has_kernel(type); });
+    fixed.push_back(rule          ? std::optional(device_of_rule[*rule])
+                    : has_kernels ? std::nullopt
+                                  : std::optional(0u));
+  }
+  return fixed;
+}
+
+/// The plan without its findings.
+PlacementPlan place(const ModelHeaders& headers, const RunSettings& settings,
+                    const std::vector<PlacementRule>& rules, const PlanMachine& machine) {
+  RunSettings with_kept = settings;
+  with_kept.kept = tensors_on_disk(headers.file, rules);
+  PlacementPlan plan{.run = plan_run(headers.file, headers.config, headers.weights, with_kept),
                      .machine = machine,
                      .rules = rules};
   plan.refusal = plan.run.sequence.attention.refusal();
-  plan.input = make_placement_input(headers, plan.run, rules, 0);
+  plan.input = make_placement_input(headers, plan.run, rules);
   for (const PlanDevice& d : machine.devices) {
     plan.fixed.push_back(fixed_bytes(plan.run, d.name));
     plan.devices.push_back({.name = d.name,
                             .budget_bytes = d.budget_bytes,
                             .fixed_bytes = plan.fixed.back().n_bytes(),
-                            .read_rate = d.read_rate,
-                            .link_rate = d.link_rate,
-                            .flop_rate = d.flop_rate,
-                            .hop_seconds = d.hop_seconds});
+                            .speed = d.speed,
+                            .types = d.types});
   }
-  std::vector<uint32_t> device_of_rule;
-  for (const PlacementRule& rule : rules) {
-    device_of_rule.push_back(machine.index_of(rule.device, rule.origin + ": " + rule.text()));
-  }
-  FixedPieces fixed;
-  for (const auto& rule : plan.input.rule_of) {
-    fixed.push_back(rule ? std::optional(device_of_rule[*rule]) : std::nullopt);
-  }
-  plan.fit = fit_placement(plan.input.model, plan.devices, fixed);
+  plan.fit = fit_placement(plan.input.model, plan.devices, fixed_pieces(plan));
   plan.loads = device_loads(plan.input.model, plan.devices, plan.fit.placement);
+  judge_disk(plan);
   for (uint32_t d = 0; d < plan.fixed.size(); ++d) {
     if (plan.loads[d].fixed_bytes == 0) plan.fixed[d] = {};  // not used
   }
-  plan.findings = lint_placement({plan.input.inventory, plan.input.model, plan.devices, plan.rules,
-                                  plan.input.n_matched, plan.input.n_decided, plan.fit.placement});
+  return plan;
+}
+
+void add_findings(PlacementPlan& plan) {
+  const FixedPieces fixed = fixed_pieces(plan);
+  plan.findings = lint_placement({.inventory = plan.input.inventory,
+                                  .model = plan.input.model,
+                                  .devices = plan.devices,
+                                  .rules = plan.rules,
+                                  .n_matched = plan.input.n_matched,
+                                  .n_decided = plan.input.n_decided,
+                                  .placement = plan.fit.placement,
+                                  .fixed = fixed,
+                                  .rule_of = plan.input.rule_of,
+                                  .n_ubatch = plan.run.sequence.n_ubatch,
+                                  .node_bytes = plan.machine.node_bytes,
+                                  .cpu_bytes = plan.loads.front().n_bytes()});
+  add_disk_findings(plan);
   if (std::string text = unusable_text(plan); !text.empty()) {
     plan.findings.push_back(std::move(text));
   }
+}
+
+}  // namespace
+
+PlacementPlan plan_placement(const ModelHeaders& headers, const RunSettings& settings,
+                             const std::vector<PlacementRule>& rules, const PlanMachine& machine) {
+  PlacementPlan plan = place(headers, settings, rules, machine);
+  add_findings(plan);
   return plan;
 }
 
@@ -165,7 +241,7 @@ uint32_t largest_context(const ModelHeaders& headers, const RunSettings& setting
   const auto fits = [&](uint32_t n_steps) {
     RunSettings s = settings;
     s.n_ctx = n_steps * kContextStep;
-    return plan_placement(headers, s, rules, machine).fits();
+    return place(headers, s, rules, machine).fits();
   };
   uint32_t fitting = 0, beyond = headers.config.n_ctx_train / kContextStep + 1;
   while (beyond - fitting > 1) {

@@ -29,6 +29,8 @@ struct PlacementPlan {
   FitResult fit = {};
   std::vector<DeviceLoad> loads = {};      // [devices]
   std::vector<std::string> findings = {};  // lint_placement()
+  uint64_t disk_bytes = 0;                 // that rules leave in the mapped file
+  bool disk_fits = false;                  // in memory, beside all else: the system keeps it there
   std::string refusal = {};                // why attention cannot run with these options; or ""
 
   bool fits() const { return refusal.empty() && fit.fits(); }

@@ -1,6 +1,7 @@
 #include "runtime/plan_facts.h"
 
 #include <algorithm>
+#include <set>
 
 #include "base/error.h"
 #include "placement/step_cost.h"
@@ -28,11 +29,9 @@ WeightBytes cpu_weights(const PlacementPlan& plan) {
   WeightBytes n;
   for (uint32_t i = 0; i < plan.input.cpu_weights.size(); ++i) {
     if (plan.devices[plan.fit.placement.device_of[i]].name.is_accelerator()) continue;
-    const WeightBytes& piece = plan.input.cpu_weights[i];
-    n.panels += piece.panels;
-    n.decode += piece.decode;
-    n.floats += piece.floats;
-    n.mapped += piece.mapped;
+    WeightBytes piece = plan.input.cpu_weights[i];
+    if (plan.input.model.pieces[i].on_disk) piece.mapped = 0;
+    n += piece;
   }
   return n;
 }
@@ -49,9 +48,13 @@ std::vector<std::vector<TensorPlace>> tensor_places(const PlacementPlan& plan) {
   for (uint32_t i = 0; i < plan.input.model.pieces.size(); ++i) {
     const PlacementPiece& piece = plan.input.model.pieces[i];
     places[piece.tensor].push_back(
-        {piece.experts, plan.fit.placement.device_of[i], plan.input.rule_of[i]});
+        {piece.experts, plan.fit.placement.device_of[i], plan.input.rule_of[i], piece.on_disk});
   }
   return places;
+}
+
+std::string device_text(const PlacementPlan& plan, const TensorPlace& place) {
+  return place.on_disk ? text_of({DeviceKind::disk}) : text_of(plan.devices[place.device].name);
 }
 
 std::string_view layout_name(const PlacementPlan& plan, uint32_t tensor, uint32_t device) {
@@ -59,18 +62,42 @@ std::string_view layout_name(const PlacementPlan& plan, uint32_t tensor, uint32_
   return name_of(plan.run.tensors[tensor].layout);
 }
 
-double decode_rate(const PlacementPlan& plan) {
-  return plan.fits() && plan.fit.token_seconds > 0 ? 1 / plan.fit.token_seconds : 0;
+double decode_rate(const PlacementPlan& plan, uint64_t n_past) {
+  if (!plan.fits()) return 0;
+  const StepCost cost(plan.input.model, plan.devices);
+  return 1 / cost.step_seconds(plan.fit.placement, {.n_past = n_past});
 }
 
-double prefill_rate(const PlacementPlan& plan) {
+double prefill_rate(const PlacementPlan& plan, uint64_t n_past) {
   if (!plan.fits()) return 0;
   const uint32_t n = plan.run.sequence.n_ubatch;
-  return n / StepCost(plan.input.model, plan.devices).batch_seconds(plan.fit.placement, n);
+  const StepCost cost(plan.input.model, plan.devices);
+  return n / cost.step_seconds(plan.fit.placement, {.n_tokens = n, .n_past = n_past});
 }
 
-std::string plural(uint64_t n, const char* word) {
-  return fmt::format("{} {}{}", n, word, n == 1 ? "" : "s");
+std::string basis_text(const PlacementPlan& plan) {
+  if (plan.disk_bytes == 0) return plan.machine.basis;
+  if (plan.disk_fits) {
+    return plan.machine.basis + "; what is on DISK stays in memory once it was read";
+  }
+  return plan.machine.basis + fmt::format("; DISK {:.1f} GB/s{}",
+                                          plan.devices.front().speed.disk_rate * 1e-9,
+                                          plan.machine.is_disk_known ? "" : " (a default)");
+}
+
+std::vector<std::string> unmeasured_kinds(const PlacementPlan& plan) {
+  std::set<std::string> kinds;
+  for (uint32_t i = 0; i < plan.input.model.pieces.size(); ++i) {
+    const PlacementPiece& piece = plan.input.model.pieces[i];
+    const UnitKind kind = plan.input.model.units[piece.unit].kind;
+    const RateTable& rates = plan.devices[plan.fit.placement.device_of[i]].speed.rates;
+    const bool is_product = piece.token_flop > 0 && !piece.in_attention;
+    if (rates.empty() || !is_product || kind == UnitKind::embedding) continue;
+    if (rates.has(op_of(kind), piece.type, piece.packed)) continue;
+    kinds.insert(fmt::format("{} {}{}", name_of(piece.type), name_of(op_of(kind)),
+                             piece.packed ? "" : " from the file's blocks"));
+  }
+  return {kinds.begin(), kinds.end()};
 }
 
 }  // namespace hybrid

@@ -15,7 +15,7 @@ uint64_t n_last_score_steps(const SequencePlan& plan);
 /// Behind how many cached positions the crossover of -mla 3 is shown.
 std::vector<uint32_t> shown_positions(uint32_t n_ctx);
 
-/// What of the weights lies on the CPU.
+/// What of the weights lies on the CPU, without what rules leave on DISK.
 WeightBytes cpu_weights(const PlacementPlan& plan);
 
 /// Of a device's capacity; mapped pages count, though they need not fit.
@@ -26,19 +26,26 @@ struct TensorPlace {
   std::optional<ExpertRange> experts;
   uint32_t device = 0;
   std::optional<uint32_t> rule;
+  bool on_disk = false;  // which the device, the CPU, multiplies with
 };
+/// "CUDA0", "DISK"
+std::string device_text(const PlacementPlan& plan, const TensorPlace& place);
 /// Of each tensor of the inventory; none for those that the model does not use.
 std::vector<std::vector<TensorPlace>> tensor_places(const PlacementPlan& plan);
 
 /// "panels", or "blocks" on an accelerator, which takes tensors as the file has them.
 std::string_view layout_name(const PlacementPlan& plan, uint32_t tensor, uint32_t device);
 
-/// Tokens per second, one after the other, behind an empty context; 0 where it does not fit.
-double decode_rate(const PlacementPlan& plan);
+/// Tokens per second, one after the other, behind n_past cached ones; 0 where it does not fit.
+double decode_rate(const PlacementPlan& plan, uint64_t n_past = 0);
 
-/// Of a prompt of one micro-batch; 0 where it does not fit or a rate is not known.
-double prefill_rate(const PlacementPlan& plan);
+/// Of a micro-batch behind n_past cached tokens; 0 where it does not fit or a rate is not known.
+double prefill_rate(const PlacementPlan& plan, uint64_t n_past = 0);
 
-std::string plural(uint64_t n, const char* word);
+/// Where the rates come from, that of DISK among them where something is on it.
+std::string basis_text(const PlacementPlan& plan);
+
+/// What has no measured rates where a device has others: "Q4_K experts", "Q6_K product".
+std::vector<std::string> unmeasured_kinds(const PlacementPlan& plan);
 
 }  // namespace hybrid

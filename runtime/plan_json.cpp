@@ -51,6 +51,22 @@ Json device_json(const PlacementPlan& plan, uint32_t d) {
   return out;
 }
 
+Json disk_json(const PlacementPlan& plan) {
+  return {{"name", text_of({DeviceKind::disk})},
+          {"kind", name_of(DeviceKind::disk)},
+          {"simulated", false},
+          {"label", "the mapped file"},
+          {"capacity_bytes", plan.disk_bytes},
+          {"total_bytes", plan.disk_bytes},
+          {"budget_bytes", plan.disk_bytes},
+          {"weights_bytes", plan.disk_bytes},
+          {"kv_bytes", 0},
+          {"activation_bytes", 0},
+          {"context_bytes", 0},
+          {"staging_bytes", 0},
+          {"free_bytes", 0}};
+}
+
 Json attention_json(const SequencePlan& s) {
   const AttentionOptions& o = s.attention.options();
   const ScoreSteps steps = last_score_steps(s);
@@ -103,7 +119,7 @@ std::string rule_text(const PlacementRule& rule) {
 }
 
 Json place_json(const PlacementPlan& plan, uint32_t tensor, const TensorPlace& place) {
-  return {{"device", text_of(plan.devices[place.device].name)},
+  return {{"device", device_text(plan, place)},
           {"node", nullptr},
           {"layout", layout_name(plan, tensor, place.device)},
           {"rule", place.rule ? Json(rule_text(plan.rules[*place.rule])) : Json()}};
@@ -148,13 +164,25 @@ Json model_json(const ModelHeaders& model) {
           {"notes", c.notes}};
 }
 
+Json rate_json(double rate) { return rate > 0 ? Json(rate) : Json(); }
+
+Json contexts_json(const PlacementPlan& plan) {
+  Json contexts = Json::array();
+  for (const uint32_t n_past : shown_positions(plan.run.sequence.n_ctx)) {
+    contexts.push_back({{"n_past", n_past},
+                        {"pp_tps", rate_json(prefill_rate(plan, n_past))},
+                        {"tg_tps", rate_json(decode_rate(plan, n_past))}});
+  }
+  return contexts;
+}
+
 }  // namespace
 
 Json plan_json(const ModelHeaders& model, const PlacementPlan& plan, const PlanContext& context) {
   const ExecutionOptions& e = plan.run.settings.execution;
-  const double rate = decode_rate(plan), prefill = prefill_rate(plan);
   Json devices = Json::array();
   for (uint32_t d = 0; d < plan.devices.size(); ++d) devices.push_back(device_json(plan, d));
+  if (plan.disk_bytes > 0) devices.push_back(disk_json(plan));
   Json settings = Json::array();
   for (const PlanSetting& s : context.settings) {
     settings.push_back(
@@ -176,9 +204,10 @@ Json plan_json(const ModelHeaders& model, const PlacementPlan& plan, const PlanC
           {"why_not", why_not(model, plan)},
           {"warnings", plan_warnings(model, plan)},
           {"predicted",
-           {{"pp_tps", prefill > 0 ? Json(prefill) : Json()},
-            {"tg_tps", rate > 0 ? Json(rate) : Json()},
-            {"basis", plan.machine.basis}}},
+           {{"pp_tps", rate_json(prefill_rate(plan))},
+            {"tg_tps", rate_json(decode_rate(plan))},
+            {"contexts", contexts_json(plan)},
+            {"basis", basis_text(plan)}}},
           {"rules", rules_json(plan)},
           {"tensors", tensors_json(plan)}};
 }

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "numa/memory_info.h"
+#include "runtime/stored_rates.h"
 
 namespace hybrid {
 namespace {
@@ -18,17 +19,31 @@ std::string device_list(const PlanMachine& machine) {
 
 /// "CPU 460 GB/s and 12.0 TFLOP/s", and what of it is not known.
 std::string rates_text(const PlanDevice& device, bool is_known) {
-  std::string text = fmt::format("{} {:.0f} GB/s{}", text_of(device.name), device.read_rate * 1e-9,
-                                 is_known ? "" : " (a default)");
-  if (device.flop_rate > 0) text += fmt::format(" and {:.1f} TFLOP/s", device.flop_rate * 1e-12);
+  std::string text = fmt::format("{} {:.0f} GB/s{}", text_of(device.name),
+                                 device.speed.read_rate * 1e-9, is_known ? "" : " (a default)");
+  if (device.speed.flop_rate > 0)
+    text += fmt::format(" and {:.1f} TFLOP/s", device.speed.flop_rate * 1e-12);
+  if (!device.speed.rates.empty()) text += " and its measured rates";
   return text;
+}
+
+/// "measured at 2026-11-21T19:50Z with 2 threads"
+std::string measured_text(const StoredRates& rates) {
+  return fmt::format("measured on this machine at {} with {} thread{} ({})", rates.measured,
+                     rates.key.n_threads, rates.key.n_threads == 1 ? "" : "s",
+                     printable(rates_path(rates.key).string(), 4096));
 }
 
 }  // namespace
 
 uint32_t PlanMachine::index_of(DeviceName device, const std::string& what) const {
+  if (device.kind == DeviceKind::disk) return 0;
   for (uint32_t d = 0; d < devices.size(); ++d) {
     if (devices[d].name == device) return d;
+  }
+  if (device.kind == DeviceKind::node || device.kind == DeviceKind::sim) {
+    fail("{}: {} cannot be used in this version; devices of {} are: {}, DISK", what,
+         text_of(device), is_described() ? printable(name) : "this machine", device_list(*this));
   }
   fail("{}: {} has no {}, its devices are: {}{}", what,
        is_described() ? printable(name) : "this machine", text_of(device), device_list(*this),
@@ -38,38 +53,75 @@ uint32_t PlanMachine::index_of(DeviceName device, const std::string& what) const
 PlanMachine this_machine() {
   PlanMachine machine;
   const uint64_t available = available_memory_bytes();
-  machine.devices.push_back({.name = {},
-                             .capacity_bytes = available,
-                             .total_bytes = total_memory_bytes(),
-                             .budget_bytes = available,
-                             .read_rate = kDefaultCpuReadRate});
+  machine.devices.push_back(
+      {.name = {},
+       .capacity_bytes = available,
+       .total_bytes = total_memory_bytes(),
+       .budget_bytes = available,
+       .speed = {.read_rate = kDefaultCpuReadRate, .disk_rate = kDefaultDiskRate}});
   machine.basis = fmt::format(
-      "The basis: {:.0f} GB/s, a default of its class: no rates are stored for this machine, and "
-      "`plan` measures none; `bench` measures",
+      "The basis: {:.0f} GB/s, a default of its class: no rates are stored for this machine, its "
+      "level and threads, and `plan` measures none; `bench` measures",
       kDefaultCpuReadRate * 1e-9);
   return machine;
 }
 
+PlanMachine with_stored_rates(PlanMachine machine, int n_threads, int n_threads_batch) {
+  const FoundRates decode = find_rates(rates_key(n_threads));
+  const FoundRates prefill =
+      n_threads == n_threads_batch ? decode : find_rates(rates_key(n_threads_batch));
+  machine.notices = {decode.notice};
+  if (n_threads != n_threads_batch) machine.notices.push_back(prefill.notice);
+  std::erase(machine.notices, "");
+  DeviceSpeed& cpu = machine.devices.front().speed;
+  std::vector<MeasuredRate> rates;
+  if (decode.rates) {
+    cpu.read_rate = decode.rates->bandwidth_bytes_per_s;
+    machine.basis = "The basis: rates " + measured_text(*decode.rates) +
+                    fmt::format(", {:.1f} GB/s read", cpu.read_rate * 1e-9);
+    for (const MeasuredRate& r : decode.rates->rates) {
+      if (r.n_tokens == 1) rates.push_back(r);
+    }
+  }
+  if (prefill.rates) {
+    for (const MeasuredRate& r : prefill.rates->rates) {
+      if (r.n_tokens > 1) rates.push_back(r);
+    }
+    if (n_threads != n_threads_batch) {
+      machine.basis += "; for prefill " + measured_text(*prefill.rates);
+    }
+  }
+  cpu.rates = RateTable(std::move(rates));
+  return machine;
+}
+
 PlanMachine described_machine(const MachineSpec& spec) {
-  PlanMachine machine{.name = spec.name, .devices = {}, .n_cores = spec.cpu.n_cores};
+  PlanMachine machine{.name = spec.name,
+                      .devices = {},
+                      .n_cores = spec.cpu.n_cores,
+                      .node_bytes = spec.cpu.node_memory_bytes};
   const auto add = [&](PlanDevice device, uint64_t n_bytes) {
     device.capacity_bytes = device.total_bytes = device.budget_bytes = n_bytes;
     machine.devices.push_back(std::move(device));
   };
+  machine.is_disk_known = spec.cpu.disk_bytes_per_s.has_value();
   const auto& cpu_rate = spec.cpu.bandwidth_bytes_per_s;
   add({.name = {},
-       .read_rate = cpu_rate.value_or(kDefaultCpuReadRate),
-       .flop_rate = spec.cpu.prefill_flop_per_s.value_or(0)},
+       .speed = {.read_rate = cpu_rate.value_or(kDefaultCpuReadRate),
+                 .flop_rate = spec.cpu.prefill_flop_per_s.value_or(0),
+                 .disk_rate = spec.cpu.disk_bytes_per_s.value_or(kDefaultDiskRate),
+                 .rates = RateTable(spec.cpu.rates)}},
       spec.cpu.memory_bytes);
   machine.basis = "The basis: " + rates_text(machine.devices.front(), cpu_rate.has_value());
   for (const MachineGpu& gpu : spec.gpus) {
     const auto index = static_cast<uint32_t>(machine.devices.size() - 1);
     add({.name = {DeviceKind::cuda, index},
          .label = gpu.name,
-         .read_rate = gpu.bandwidth_bytes_per_s.value_or(kDefaultGpuReadRate),
-         .link_rate = gpu.pcie_bytes_per_s.value_or(kDefaultLinkRate),
-         .flop_rate = gpu.flop_per_s.value_or(0),
-         .hop_seconds = kHopSeconds},
+         .speed = {.read_rate = gpu.bandwidth_bytes_per_s.value_or(kDefaultGpuReadRate),
+                   .link_rate = gpu.pcie_bytes_per_s.value_or(kDefaultLinkRate),
+                   .flop_rate = gpu.flop_per_s.value_or(0),
+                   .hop_seconds = kHopSeconds},
+         .types = gpu.types},
         gpu.memory_bytes);
     if (index > 0 && gpu == spec.gpus[index - 1]) continue;
     machine.basis +=

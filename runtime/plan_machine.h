@@ -15,20 +15,22 @@ struct PlanDevice {
   uint64_t capacity_bytes = 0;  // its memory; of this machine's CPU what is available now
   uint64_t total_bytes = 0;     // the same without what others hold
   uint64_t budget_bytes = 0;    // what the plan may take of it
-  double read_rate = 0;         // bytes per second; see PlacementDevice
-  double link_rate = 0;
-  double flop_rate = 0;
-  double hop_seconds = 0;
+  DeviceSpeed speed = {};
+  std::vector<DType> types = {};  // see PlacementDevice
 };
 
 struct PlanMachine {
-  std::string name = {};            // "" for this one
-  std::vector<PlanDevice> devices;  // the CPU first
-  std::string basis = {};           // where rates come from, for a person
-  uint32_t n_cores = 0;             // of a described machine
+  std::string name = {};                  // "" for this one
+  std::vector<PlanDevice> devices;        // the CPU first
+  std::string basis = {};                 // where rates come from, for a person
+  bool is_disk_known = false;             // whether the disk's rate is no default
+  std::vector<std::string> notices = {};  // of rates that are there and not used
+  uint32_t n_cores = 0;                   // of a described machine
+  std::vector<uint64_t> node_bytes = {};  // memory of its NUMA nodes, where that is described
 
   bool is_described() const { return !name.empty(); }
-  /// Throws Error for a device that is not there; `what` asks for it.
+  /// DISK is the CPU's: it multiplies with what stays in the mapped file. Throws Error for a device
+  /// that is not there; `what` asks for it.
   uint32_t index_of(DeviceName device, const std::string& what) const;
 };
 
@@ -41,10 +43,15 @@ inline constexpr uint64_t kGpuMarginBytes = uint64_t{256} << 20;    // a display
 inline constexpr double kDefaultCpuReadRate = 40e9;   // two channels of DDR4 or a part of more
 inline constexpr double kDefaultGpuReadRate = 500e9;  // GDDR6
 inline constexpr double kDefaultLinkRate = 12e9;      // PCIe 3 x16 or 4 x8
+inline constexpr double kDefaultDiskRate = 2e9;       // an NVMe disk, read page by page
 inline constexpr double kHopSeconds = 15e-6;          // a transfer's launch and wait
 
 /// This machine: its CPU alone, with the memory that is available.
 PlanMachine this_machine();
+
+/// The same with the rates that are stored for so many threads (stored_rates.h), where they are:
+/// for single tokens and for micro-batches each its own.
+PlanMachine with_stored_rates(PlanMachine machine, int n_threads, int n_threads_batch);
 
 /// A machine that a file describes, with defaults of its class for rates that it leaves out.
 PlanMachine described_machine(const MachineSpec& spec);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "base/units.h"
 #include "runtime/plan_facts.h"
 
@@ -21,12 +22,20 @@ uint64_t n_without_data(const GgufFile& file) {
 
 std::vector<std::string> plan_warnings(const ModelHeaders& model, const PlacementPlan& plan) {
   std::vector<std::string> all = plan.findings;
+  all.insert(all.end(), plan.machine.notices.begin(), plan.machine.notices.end());
+  if (const auto kinds = unmeasured_kinds(plan); !kinds.empty()) {
+    all.push_back(fmt::format("predicted with the slowest rates of other types: {}; {}",
+                              join(kinds, ", "),
+                              plan.machine.is_described() ? "the machine file has none of it"
+                                                          : "`bench` with this model measures it"));
+  }
   const uint32_t n_ctx = plan.run.sequence.n_ctx;
   if (n_ctx > model.config.n_ctx_train) {
     all.push_back(fmt::format("the context of {} exceeds the {} tokens the model was trained for",
                               n_ctx, model.config.n_ctx_train));
   }
-  const uint64_t needed = plan.loads.front().n_bytes(), mapped = cpu_weights(plan).mapped;
+  const uint64_t needed = plan.loads.front().n_bytes(),
+                 mapped = cpu_weights(plan).mapped + plan.disk_bytes;
   const uint64_t capacity = plan.machine.devices.front().capacity_bytes;
   if (needed <= capacity && mapped > capacity - needed) {
     all.push_back(fmt::format(

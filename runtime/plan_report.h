@@ -42,7 +42,8 @@ std::string plan_text(const ModelHeaders& model, const PlacementPlan& plan,
 ///                activations: {buffer_bytes, thread_bytes: of each at most, n_threads,
 ///                output_bytes}
 ///                free_bytes: of capacity_bytes, 0 where the rest needs more; mapped pages are in
-///                weights_bytes, but need not fit
+///                weights_bytes, but need not fit. DISK is among them where rules leave something
+///                there: it takes no memory, its capacity is what lies on it
 ///   attention    {mla, fa, amb_bytes: 0 for no limit, ctk, ctv, cache_row_bytes: of a position and
 ///                head, n_cache_heads, cache_bytes, transposed_bytes: of them, scratch_bytes,
 ///                scores_bytes, scores_{heads,tokens}_per_step and scores_steps of a whole
@@ -50,7 +51,8 @@ std::string plan_text(const ModelHeaders& model, const PlacementPlan& plan,
 ///                unabsorbed_heads_per_step, unabsorbed_block_positions, thread_bytes,
 ///                crossover: [{n_past, n_tokens: fewest that are un-absorbed there, or null}]}
 ///   fits, why_not: "" where it fits; warnings
-///   predicted    {pp_tps: of a prompt of one micro-batch, tg_tps: behind an empty context, basis}
+///   predicted    {pp_tps: of a prompt of one micro-batch, tg_tps: behind an empty context,
+///                contexts: [{n_past, pp_tps, tg_tps: the same behind so many tokens}], basis}
 ///   rules        [{pattern, device, experts: "0-31" or null, origin, matched: tensors, decided: of
 ///                them}]
 ///   tensors      [{name, type, shape, bytes, role, device, node, layout: panels | mapped | floats

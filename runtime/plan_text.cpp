@@ -2,6 +2,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "base/units.h"
 #include "runtime/inspect_report.h"
 #include "runtime/plan_facts.h"
@@ -65,6 +66,7 @@ std::string cpu_text(const PlacementPlan& plan) {
   }
   add("weights, mapped from the file", w.mapped,
       "as far as there is room; the system reads the rest again");
+  add("weights on DISK, by rules", plan.disk_bytes, "the same");
   return "\nmemory (CPU)\n" + table.str();
 }
 
@@ -218,6 +220,7 @@ std::string tensors_text(const PlacementPlan& plan) {
     TensorLayout layout;
     uint64_t n_tensors = 0, n_bytes = 0;
     std::map<uint32_t, uint64_t> n_on = {};
+    uint64_t n_on_disk = 0;
   };
   const auto places = tensor_places(plan);
   std::vector<Kind> kinds;
@@ -233,20 +236,38 @@ std::string tensors_text(const PlacementPlan& plan) {
     Kind& kind = kinds[at->second];
     kind.n_tensors += 1;
     kind.n_bytes += info.n_bytes;
-    for (const TensorPlace& place : places[i]) ++kind.n_on[place.device];
+    for (const TensorPlace& place : places[i]) {
+      ++(place.on_disk ? kind.n_on_disk : kind.n_on[place.device]);
+    }
   }
   TextTable table("<>>><<");
   table.add({"tensors", "number", "type", "in the file", "device", "layout"});
   for (const Kind& kind : kinds) {
+    std::string devices = devices_text(kind.n_on, plan);
+    if (kind.n_on_disk > 0)
+      devices = kind.n_on.empty() ? "DISK" : devices + fmt::format(", {} DISK", kind.n_on_disk);
     const bool is_on_gpu = !kind.n_on.empty() && kind.n_on.rbegin()->first != 0;
     const bool is_on_cpu = kind.n_on.empty() || kind.n_on.begin()->first == 0;
     std::string layout = is_on_cpu ? std::string(name_of(kind.layout)) : "";
     if (is_on_gpu) layout += layout.empty() ? "blocks" : ", blocks";
     table.add({printable(kind.name), std::to_string(kind.n_tensors),
-               std::string(name_of(kind.type)), format_bytes(kind.n_bytes),
-               devices_text(kind.n_on, plan), layout});
+               std::string(name_of(kind.type)), format_bytes(kind.n_bytes), devices, layout});
   }
   return "\n" + table.str();
+}
+
+std::string rate_text(double rate) {
+  return rate > 0 ? fmt::format("{:.{}f}", rate, rate < 100 ? 1 : 0) : "unknown";
+}
+
+std::string predicted_text(const PlacementPlan& plan) {
+  TextTable table("<>>");
+  table.add({"predicted, t/s", "decode", "prefill of a micro-batch"});
+  for (const uint32_t n_past : shown_positions(plan.run.sequence.n_ctx)) {
+    table.add({fmt::format("behind {}", plural(n_past, "token")),
+               rate_text(decode_rate(plan, n_past)), rate_text(prefill_rate(plan, n_past))});
+  }
+  return "\n" + table.str() + basis_text(plan) + "\n";
 }
 
 std::string verdict_text(const ModelHeaders& model, const PlacementPlan& plan,
@@ -258,13 +279,7 @@ std::string verdict_text(const ModelHeaders& model, const PlacementPlan& plan,
                                                ? ", all that the model was trained for"
                                                : "")
                              : "no context fits\n";
-  const double rate = decode_rate(plan);
-  const double prefill = prefill_rate(plan);
-  out += fmt::format(
-      "predicted: {}, {}. {}\n",
-      rate > 0 ? fmt::format("decode {:.1f} t/s", rate) : "decode unknown",
-      prefill > 0 ? fmt::format("prefill of a micro-batch {:.0f} t/s", prefill) : "prefill unknown",
-      plan.machine.basis);
+  out += predicted_text(plan);
   for (const std::string& warning : plan_warnings(model, plan)) {
     out += "warning: " + warning + "\n";
   }

@@ -1,7 +1,7 @@
 #include "runtime/run_plan.h"
 
 #include <algorithm>
-#include <unordered_set>
+#include <unordered_map>
 
 #include "base/error.h"
 #include "base/units.h"
@@ -14,31 +14,33 @@ namespace {
 constexpr uint32_t kDefaultMaxContext = 32768;
 constexpr uint64_t kCandidateBytes = 16;  // of the sampler, for each token of the vocabulary
 
-using TensorSet = std::unordered_set<const GgufTensor*>;
-
-TensorSet sources_of(const std::vector<const Weight*>& weights) {
-  TensorSet set;
-  for (const Weight* w : weights) set.insert(w->source);
-  return set;
+/// What products read in panels, with its bytes.
+std::unordered_map<const GgufTensor*, uint64_t> packed_sizes(const ModelWeights& weights,
+                                                             const RunSettings& settings) {
+  std::unordered_map<const GgufTensor*, uint64_t> sizes;
+  if (!settings.pack) return sizes;
+  for (const Weight* w : packable_weights(weights, settings.kept)) {
+    sizes[w->source] = packed_bytes(*w) + packed_panels(*w);
+  }
+  return sizes;
 }
 
-WeightBytes sum_weights(const ModelConfig& config, const ModelWeights& weights,
-                        const RunSettings& settings) {
-  WeightBytes n;
-  if (settings.pack) {
-    for (const Weight* w : packable_weights(weights))
-      n.panels += packed_bytes(*w) + packed_panels(*w);
+/// Of the attention weights for single tokens, by the tensor that they are counted with.
+std::unordered_map<const GgufTensor*, uint64_t> decode_sizes(const ModelConfig& config,
+                                                             const ModelWeights& weights,
+                                                             const RunSettings& settings) {
+  std::unordered_map<const GgufTensor*, uint64_t> sizes;
+  if (!settings.prepare_decode) return sizes;
+  for (const LayerWeights& w : weights.layers) {
+    sizes[w.kv_a.source] =
+        mla_decode_bytes(config.mla, w.kv_up) + mla_decode_panels(config.mla, w.kv_up);
   }
-  if (settings.prepare_decode) {
-    for (const LayerWeights& w : weights.layers) {
-      n.decode += mla_decode_bytes(config.mla, w.kv_up) + mla_decode_panels(config.mla, w.kv_up);
-    }
-  }
-  return n;
+  return sizes;
 }
 
 /// Of the weights that stay as the file has them and whose products take panels.
-uint64_t most_spot_bytes(const ModelWeights& weights, const TensorSet& packed) {
+uint64_t most_spot_bytes(const ModelWeights& weights,
+                         const std::unordered_map<const GgufTensor*, uint64_t>& packed) {
   uint64_t n = 0;
   if (simd_level() == SimdLevel::scalar) return 0;
   for_weights(weights, [&](const Weight& w) {
@@ -67,6 +69,14 @@ std::string_view name_of(TensorLayout layout) {
   }
 }
 
+WeightBytes& WeightBytes::operator+=(const WeightBytes& other) {
+  panels += other.panels;
+  decode += other.decode;
+  floats += other.floats;
+  mapped += other.mapped;
+  return *this;
+}
+
 uint64_t RunPlan::activation_bytes() const {
   return sequence.activation_bytes() + sequence.n_threads * spot_thread_bytes + output_bytes;
 }
@@ -91,25 +101,30 @@ RunPlan plan_run(const GgufFile& file, const ModelConfig& config, const ModelWei
   RunPlan plan{.settings = settings,
                .sequence = plan_sequence(
                    config, weights, settings.n_ctx > 0 ? settings.n_ctx : default_context(config),
-                   settings.execution),
-               .weights = sum_weights(config, weights, settings)};
+                   settings.execution)};
   plan.settings.n_ctx = plan.sequence.n_ctx;
   plan.output_bytes = config.n_vocab * (sizeof(float) + kCandidateBytes);
-  const TensorSet packed = settings.pack ? sources_of(packable_weights(weights)) : TensorSet{};
+  const auto packed = packed_sizes(weights, settings);
+  const auto decode = decode_sizes(config, weights, settings);
   const TensorSet copied(weights.copied.begin(), weights.copied.end());
   const TensorSet unused(weights.unused.begin(), weights.unused.end());
   for (const GgufTensor& tensor : file.tensors()) {
     PlannedTensor planned{&tensor};
-    if (packed.contains(&tensor)) {
+    if (const auto in_panels = packed.find(&tensor); in_panels != packed.end()) {
       planned.layout = TensorLayout::panels;
+      planned.bytes.panels = in_panels->second;
     } else if (copied.contains(&tensor)) {
       planned.layout = TensorLayout::floats;
-      plan.weights.floats += tensor.info.ne[0] * sizeof(float);
+      planned.bytes.floats = tensor.info.ne[0] * sizeof(float);
     } else if (unused.contains(&tensor)) {
       planned.layout = TensorLayout::unused;
     } else {
-      plan.weights.mapped += tensor.info.n_bytes;
+      planned.bytes.mapped = tensor.info.n_bytes;
     }
+    if (const auto of_layer = decode.find(&tensor); of_layer != decode.end()) {
+      planned.bytes.decode = of_layer->second;
+    }
+    plan.weights += planned.bytes;
     plan.tensors.push_back(planned);
   }
   plan.spot_thread_bytes = most_spot_bytes(weights, packed);

@@ -17,6 +17,7 @@ struct RunSettings {
   ExecutionOptions execution = {};
   bool pack = true;            // -rtr
   bool prepare_decode = true;  // see Model; the scalar level has no use for it
+  TensorSet kept = {};         // of them none is packed: rules leave them in the mapped file
 };
 
 /// What the model was trained for, at most 32768.
@@ -30,11 +31,6 @@ enum class TensorLayout {
 };
 std::string_view name_of(TensorLayout layout);
 
-struct PlannedTensor {
-  const GgufTensor* tensor = nullptr;
-  TensorLayout layout = TensorLayout::mapped;
-};
-
 struct WeightBytes {
   uint64_t panels = 0;  // with their exponents
   uint64_t decode = 0;  // the attention weights of single tokens
@@ -43,12 +39,19 @@ struct WeightBytes {
 
   uint64_t taken() const { return panels + decode + floats; }
   uint64_t all() const { return taken() + mapped; }
+  WeightBytes& operator+=(const WeightBytes& other);
+};
+
+struct PlannedTensor {
+  const GgufTensor* tensor = nullptr;
+  TensorLayout layout = TensorLayout::mapped;
+  WeightBytes bytes = {};  // those for single tokens stand at the layer's attn_kv_a_mqa
 };
 
 struct RunPlan {
   RunSettings settings;  // with the context decided
   SequencePlan sequence;
-  WeightBytes weights;
+  WeightBytes weights = {};
   uint64_t spot_thread_bytes = 0;           // what each thread keeps to pack weights on the spot
   uint64_t output_bytes = 0;                // a row of logits, and the sampler's candidates
   std::vector<PlannedTensor> tensors = {};  // of the file, in its order

@@ -3,12 +3,16 @@
 // packed memory where the loader packed them; the small vectors (norms, biases) are kept as floats.
 
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "attention/mla_decode.h"
 #include "runtime/model_config.h"
 
 namespace hybrid {
+
+/// Of a file.
+using TensorSet = std::unordered_set<const GgufTensor*>;
 
 /// A gated feed-forward net: down(silu(gate x) * up x).
 struct FfnWeights {

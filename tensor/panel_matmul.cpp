@@ -95,7 +95,7 @@ void multiply_bytes(const Weight& first, const Weight& second, const ByteRows& x
   HYBRID_CHECK(x.n_tokens == 1 && first.type() == second.type() &&
                first.n_cols() == second.n_cols() && first.n_rows() == second.n_rows());
   const Int8ProductFn kernel = int8_kernels(first.type()).one_token;
-  const uint64_t step = first.packed() ? end - begin : 1;
+  const uint64_t step = first.packed() && second.packed() ? end - begin : 1;
   for (uint64_t p = begin; p < end; p += step) {
     const uint64_t next = std::min(end, p + step), at = (p - begin) * kPanelRows;
     const PanelMatrix a = panels_of(first, p, next, 0), b = panels_of(second, p, next, 1);
@@ -120,7 +120,8 @@ void multiply_tiles(const Weight& first, const Weight& second, const TileRows& x
   const TileCut cut = tile_cut(x, first.n_cols(), !two);
   const uint64_t per_pair = two ? 1 : 2, n_panels = first.n_panels();
   const uint64_t all_runs = (x.n_tiles + cut.n_tiles - 1) / cut.n_tiles;
-  const uint64_t step = first.packed() ? pairs_in_cache(first, x, all_runs) : 1;
+  const bool in_panels = first.packed() && (!two || second.packed());
+  const uint64_t step = in_panels ? pairs_in_cache(first, x, all_runs) : 1;
   for (uint64_t pair = pair_begin, next = 0; pair < pair_end; pair = next) {
     next = pair_end - pair <= step ? pair_end : pair + step;
     const uint64_t begin = pair * per_pair, end = std::min(n_panels, next * per_pair);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <charconv>
+#include <map>
+#include <tuple>
 
 #include "base/error.h"
 #include "base/text.h"
@@ -9,9 +11,12 @@
 #include "numa/bandwidth.h"
 #include "numa/cpu_set.h"
 #include "numa/memory_info.h"
+#include "runtime/bench_prediction.h"
 #include "runtime/bench_report.h"
 #include "runtime/commands/command.h"
 #include "runtime/inspect_report.h"
+#include "runtime/measure_rates.h"
+#include "runtime/stored_rates.h"
 #include "runtime/version.h"
 #include "tensor/simd_level.h"
 
@@ -112,7 +117,7 @@ void check_memory(const Engine& engine, const std::vector<Options>& combinations
   for (const BenchTest& test : tests) n_ctx = std::max(n_ctx, test.n_ctx());
   for (const Options& combination : combinations) {
     const RunSettings settings{n_ctx, execution_of(combination), engine.options().pack,
-                               engine.options().prepare_decode};
+                               engine.options().prepare_decode, engine.kept()};
     const RunPlan plan = plan_run(model.file(), model.config(), model.weights(), settings);
     const std::string reason = plan.why_not(engine.usable_bytes());
     if (!reason.empty()) throw Error(reason);
@@ -132,6 +137,76 @@ double measure_peak(int n_threads) {
                        format_bytes(found.buffer_bytes)));
   return found.gb_per_s;
 }
+
+/// Rates of the kernels that a combination runs, each number of threads and level once.
+class RateMeasurements {
+ public:
+  RateMeasurements(const Engine& engine, double peak_gb_per_s)
+      : engine_(engine),
+        headers_(engine.options().model, engine.options().expert_groups),
+        bandwidth_bytes_per_s_(peak_gb_per_s * 1e9) {}
+
+  /// At the level in force.
+  const PlanMachine& machine(const RunSettings& settings) {
+    const ExecutionOptions& e = settings.execution;
+    const auto key = std::tuple(simd_level(), e.n_threads, e.attention.key_type, settings.pack);
+    const auto found = machines_.find(key);
+    if (found != machines_.end()) return found->second;
+    const StoredRates rates = measure(settings);
+    store(rates);
+    return machines_.emplace(key, machine_with_rates(rates.bandwidth_bytes_per_s, rates.rates))
+        .first->second;
+  }
+  const ModelHeaders& headers() const { return headers_; }
+
+ private:
+  StoredRates measure(const RunSettings& settings) const {
+    const ExecutionOptions& e = settings.execution;
+    Workers workers(e.n_threads);
+    StoredRates rates{.key = rates_key(e.n_threads),
+                      .bandwidth_bytes_per_s = bandwidth_bytes_per_s_,
+                      .measured = time_now(),
+                      .rates = {}};
+    rates.rates = measure_rates(rates_needed(engine_.model().config(), engine_.model().weights(),
+                                             e.attention.key_type, settings.pack, engine_.kept()),
+                                effort(), workers, &stop_flag());
+    if (stop_flag()) throw Interrupted{};
+    for (MeasuredRate& r : rates.rates) {
+      r.measured = rates.measured;
+      log_detail(rates_json({r})[0].dump());
+    }
+    return rates;
+  }
+
+  bool is_small() const { return tensor_bytes(headers_.file) < kLeastBytes; }
+
+  RateEffort effort() const {
+    if (is_small()) return {.buffer_bytes = kLeastBytes / 4, .seconds_of_each = 0.01};
+    return {.buffer_bytes = bandwidth_buffer_bytes(available_memory_bytes())};
+  }
+
+  void store(const StoredRates& rates) const {
+    if (is_small()) {
+      return log_info(fmt::format(
+          "rates: measured with shapes of a small model, they are not kept for `plan` (from {} on)",
+          format_bytes(kLeastBytes)));
+    }
+    try {
+      const std::filesystem::path path = store_rates(rates);
+      log_info(fmt::format("rates: {} kept for `plan` in {}", rates.rates.size(),
+                           printable(path.string(), 4096)));
+    } catch (const Error& error) {
+      log_info(fmt::format("rates: not kept for `plan`: {}", error.what()));
+    }
+  }
+
+  static constexpr uint64_t kLeastBytes = uint64_t{256} << 20;
+
+  const Engine& engine_;
+  ModelHeaders headers_;
+  double bandwidth_bytes_per_s_;
+  std::map<std::tuple<SimdLevel, int, DType, bool>, PlanMachine> machines_;
+};
 
 void log_start(const Engine& engine, size_t n_rows) {
   const ModelConfig& config = engine.model().config();
@@ -195,13 +270,18 @@ void bench(const Options& options) {
   log_start(engine, tests.size() * combinations.size());
   const double peak_gb_per_s = measure_peak(n_most_threads);
 
+  RateMeasurements rates(engine, peak_gb_per_s);
+
   BenchReport report(*find_bench_format(options.get("output")), shown_settings(options));
   for (const Options& combination : combinations) {
     const ExecutionOptions execution = execution_of(combination);
     BenchRow row = row_of(model, combination, execution);
     row.peak_gb_per_s = peak_gb_per_s;
+    const RunSettings settings = run_settings(combination);
+    const PlanMachine& machine = rates.machine(settings);
     for (const BenchTest& test : tests) {
       row.test = test;
+      row.predicted_tps = predicted_tps(rates.headers(), settings, engine.rules(), machine, test);
       row.result = measure(model, execution, test, options.get_integer("repetitions"));
       print(report.lines(row));
       flush_stdout();

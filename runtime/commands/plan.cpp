@@ -6,9 +6,10 @@
 namespace hybrid::commands {
 namespace {
 
-PlanMachine machine_of(const Options& options) {
+PlanMachine machine_of(const Options& options, const ExecutionOptions& execution) {
   const auto file = options.find("machine");
-  return file ? described_machine(read_machine(*file)) : this_machine();
+  if (file) return described_machine(read_machine(*file));
+  return with_stored_rates(this_machine(), execution.n_threads, execution.n_threads_batch);
 }
 
 /// The options that are no defaults, with who gave them.
@@ -33,8 +34,8 @@ void save(const Options& options, const PlacementRequest& request, const Placeme
 
 void plan(const Options& options) {
   const PlacementRequest request = placement_request(options);
-  const PlanMachine machine = with_budgets(machine_of(options), request);
   RunSettings settings = run_settings(options);
+  const PlanMachine machine = with_budgets(machine_of(options, settings.execution), request);
   if (machine.is_described() && !options.is_set("threads")) {
     settings.execution.n_threads = static_cast<int>(machine.n_cores);
     if (!options.is_set("threads-batch")) {

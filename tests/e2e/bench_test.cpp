@@ -2,13 +2,18 @@
 
 #include <doctest/doctest.h>
 
+#include <stdlib.h>
+
 #include <cmath>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "base/text.h"
 #include "tensor/simd_level.h"
 #include "tests/support/run_program.h"
+#include "tests/support/temp_dir.h"
+#include "tests/support/tiny_model.h"
 
 using namespace hybrid::test;
 using nlohmann::json;
@@ -81,6 +86,7 @@ TEST_CASE("bench -o jsonl: a row for each test, with every key") {
     CHECK(a > 0);
     CHECK(row.at("tps_mean") == doctest::Approx((a + b) / 2));
     CHECK(row.at("tps_stddev") == doctest::Approx(std::abs(a - b) / std::sqrt(2.0)).epsilon(1e-6));
+    CHECK(row.at("predicted_tps") > 0);
     const double gbps = row.at("gbps"), peak = row.at("peak_gbps");
     CHECK(gbps > 0);
     CHECK(row.at("pct_of_peak_bandwidth") == doctest::Approx(100 * gbps / peak));
@@ -138,11 +144,53 @@ TEST_CASE("bench -o csv and the table: rows alone on standard output") {
   REQUIRE(table.size() == 5);
   for (size_t i = 0; i < 4; ++i) {
     CHECK(table[i].starts_with("| "));
-    CHECK(hybrid::split(table[i], '|').size() == 12);
+    CHECK(hybrid::split(table[i], '|').size() == 13);
   }
   CHECK(table[0].find("n_batch") != std::string::npos);
   CHECK(table[2].find(" pp4 ") != std::string::npos);
   CHECK(table[3].find(" tg2 ") != std::string::npos);
+}
+
+TEST_CASE("bench keeps rates of models of some size, and plan reads them") {
+  const TempDir dir;
+  const std::string cache = getenv("XDG_CACHE_HOME");
+  setenv("XDG_CACHE_HOME", (dir / "user").c_str(), 1);
+  const auto folder = dir / "user" / "hybrid-run";
+  const ProgramResult small = bench({"-p", "2", "-n", "0", "-r", "1", "-t", "2"});
+  CHECK(small.err.find("they are not kept for `plan`") != std::string::npos);
+  CHECK_FALSE(std::filesystem::exists(folder));
+
+  // Large by a tensor that nothing reads: a hole in the file.
+  GgufBuilder gguf = tiny_model({.quantised = true});
+  gguf.add_tensor({"left.over", 0, {1 << 20, 64}, std::string(32, '\0'), {}});
+  const std::string bytes = gguf.bytes();
+  const std::string model = dir.write("m.gguf", bytes).string();
+  std::filesystem::resize_file(model, bytes.size() + (uint64_t{256} << 20));
+  const auto bench_large = [&] {
+    return run_program({"bench", "-m", model, "-p", "2", "-n", "0", "-r", "1", "-t", "2"});
+  };
+  const auto plan_large = [&] {
+    return json::parse(run_program({"plan", "-m", model, "-t", "2", "--json"}).out);
+  };
+  CHECK(plan_large()["predicted"]["pp_tps"].is_null());
+  const ProgramResult large = bench_large();
+  INFO(large.err);
+  REQUIRE(large.exit_code == 0);
+  CHECK(large.err.find("kept for `plan` in " + folder.string()) != std::string::npos);
+  const json plan = plan_large();
+  CHECK(plan["predicted"]["pp_tps"] > 0);
+  CHECK(plan["predicted"]["tg_tps"] > 0);
+  const std::string basis = plan["predicted"]["basis"];
+  CHECK(basis.find("The basis: rates measured on this machine at 20") == 0);
+  CHECK(plan["warnings"].empty());
+
+  // Where they cannot be kept the run goes on, and a plan says what is wrong with a file.
+  std::filesystem::remove_all(dir / "user");
+  dir.write("user", "a file");
+  const ProgramResult unwritable = bench_large();
+  CHECK(unwritable.exit_code == 0);
+  CHECK(unwritable.err.find("rates: not kept for `plan`: ") != std::string::npos);
+  setenv("XDG_CACHE_HOME", cache.c_str(), 1);
 }
 
 TEST_CASE("bench refuses what it cannot measure, before anything is printed") {

@@ -34,7 +34,7 @@ class RandomCase {
     for (uint32_t layer = 0; layer < c_.model.n_layers; ++layer) {
       add_unit(UnitKind::attention, layer, between(1, 3), 60);
       c_.model.pieces.back().cache_bytes = between(0, 50) * kMiB;
-      c_.model.pieces.back().cache_token_bytes = c_.model.pieces.back().cache_bytes;
+      c_.model.pieces.back().cache_row_bytes = c_.model.pieces.back().cache_bytes;
       if (between(0, 5) == 0) {
         add_unit(UnitKind::dense, layer, 3, 100);
         continue;
@@ -75,14 +75,14 @@ class RandomCase {
   void add_devices(uint32_t n_accelerators) {
     c_.devices.push_back({.budget_bytes = between(1, 100000) * kMiB,
                           .fixed_bytes = between(0, 100) * kMiB,
-                          .read_rate = 1e9 * between(20, 400)});
+                          .speed = {.read_rate = 1e9 * between(20, 400)}});
     for (uint32_t i = 0; i < n_accelerators; ++i) {
       c_.devices.push_back({.name = {DeviceKind::cuda, i},
                             .budget_bytes = between(100, 4000) * kMiB,
                             .fixed_bytes = between(0, 500) * kMiB,
-                            .read_rate = 1e9 * between(100, 2000),
-                            .link_rate = 1e9 * between(4, 50),
-                            .hop_seconds = 1e-6 * between(0, 30)});
+                            .speed = {.read_rate = 1e9 * between(100, 2000),
+                                      .link_rate = 1e9 * between(4, 50),
+                                      .hop_seconds = 1e-6 * between(0, 30)}});
     }
   }
 
@@ -137,7 +137,7 @@ double best_with_homes(const Case& c, const std::vector<uint32_t>& homes) {
       break;
     }
   }
-  return cost.token_seconds(placement);
+  return cost.step_seconds(placement, {});
 }
 
 /// The least time over all homes where accelerators have one run each, in their order.
@@ -241,13 +241,11 @@ TEST_CASE("attention and shared experts come before routed ones, and these by wh
     add(UnitKind::routed, layer, 2000, 60);
   }
   add(UnitKind::output, 4, 200, 200);
-  c.devices = {{.budget_bytes = 64000 * kMiB, .read_rate = 50e9},
+  c.devices = {{.budget_bytes = 64000 * kMiB, .speed = {.read_rate = 50e9}},
                {.name = {DeviceKind::cuda, 0},
                 .budget_bytes = 6000 * kMiB,
                 .fixed_bytes = 500 * kMiB,
-                .read_rate = 1000e9,
-                .link_rate = 25e9,
-                .hop_seconds = 1e-5}};
+                .speed = {.read_rate = 1000e9, .link_rate = 25e9, .hop_seconds = 1e-5}}};
   c.fixed.resize(c.model.pieces.size());
   const FitResult found = fit(c);
   // 500 + 4 x 150 + 200 leave 4700: the experts of two layers.

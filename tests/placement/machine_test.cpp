@@ -34,9 +34,10 @@ TEST_CASE("a machine in full, in base units") {
   const MachineSpec m = read(R"({
     "name": "1x RTX 4090, 512 GiB DDR5",
     "cpu": {"sockets": 2, "cores": 64, "isa": "amx", "memory_gib": 512, "bandwidth_gbs": 460,
-            "prefill_tflops": 12.5, "node_memory_gib": [256, 256]},
+            "prefill_tflops": 12.5, "node_memory_gib": [256, 256], "disk_gbs": 6,
+            "rates": [{"op": "experts", "type": "Q4_K", "tokens": 32, "gflops": 640.5}]},
     "gpus": [{"name": "RTX 4090", "memory_bytes": 25757220864, "bandwidth_gbs": 1008,
-              "tflops": 165, "pcie_gbs": 25}, {"name": "T4", "memory_gib": 16}]})");
+              "tflops": 165, "pcie_gbs": 25, "types": ["F16", "Q4_K"]}, {"name": "T4", "memory_gib": 16}]})");
   CHECK(m.name == "1x RTX 4090, 512 GiB DDR5");
   CHECK(m.cpu == MachineCpu{.n_sockets = 2,
                             .n_cores = 64,
@@ -44,13 +45,19 @@ TEST_CASE("a machine in full, in base units") {
                             .memory_bytes = 512 * kGib,
                             .node_memory_bytes = {256 * kGib, 256 * kGib},
                             .bandwidth_bytes_per_s = 460e9,
-                            .prefill_flop_per_s = 12.5e12});
+                            .prefill_flop_per_s = 12.5e12,
+                            .disk_bytes_per_s = 6e9,
+                            .rates = {{.op = RateOp::experts,
+                                       .type = DType::q4_k,
+                                       .n_tokens = 32,
+                                       .flop_per_s = 640.5e9}}});
   REQUIRE(m.gpus.size() == 2);
   CHECK(m.gpus[0] == MachineGpu{.name = "RTX 4090",
                                 .memory_bytes = 25757220864,
                                 .bandwidth_bytes_per_s = 1008e9,
                                 .flop_per_s = 165e12,
-                                .pcie_bytes_per_s = 25e9});
+                                .pcie_bytes_per_s = 25e9,
+                                .types = {DType::f16, DType::q4_k}});
   CHECK(m.gpus[1].name == "T4");
   CHECK_FALSE(m.gpus[1].flop_per_s.has_value());
 }

@@ -59,7 +59,7 @@ void check_packs(const std::filesystem::path& path, int n_threads) {
   PackedWeights packed;
   CHECK(packed.n_bytes() == 0);
   Workers workers(n_threads);
-  packed.pack(model.weights, workers, [&](const LoadStep& step) {
+  packed.pack(model.weights, {}, workers, [&](const LoadStep& step) {
     CHECK(step.n_all == n_bytes);
     CHECK(step.n_done > n_before);
     n_before = n_last = step.n_done;
@@ -132,7 +132,7 @@ TEST_CASE("what is packed: by count, and F32 never") {
   PackedWeights nothing;
   Workers workers(1);
   bool was_told = false;
-  nothing.pack(none, workers, [&](const LoadStep&) { was_told = true; });
+  nothing.pack(none, {}, workers, [&](const LoadStep&) { was_told = true; });
   CHECK_FALSE(was_told);
 
   // q, kv_a, attn_output in 3 layers; 3 of the dense net; routed and shared 3 each in 2 layers;

@@ -28,7 +28,7 @@ struct TinyInput {
                        .pack = pack,
                        .prepare_decode = simd_level() != SimdLevel::scalar})),
         rules(std::move(with_rules)),
-        input(make_placement_input(headers, plan, rules, 0)) {}
+        input(make_placement_input(headers, plan, rules)) {}
   explicit TinyInput(const char* text) : TinyInput(parse_rules(text, "-ot")) {}
 
   const std::string& name(uint32_t piece) const {
@@ -52,7 +52,7 @@ TEST_CASE("pieces together take what the run's plan says") {
       const TinyInput tiny(std::vector<PlacementRule>{}, pack);
       CHECK(sum(tiny.input, &PlacementPiece::cpu_bytes) == tiny.plan.weights.taken());
       CHECK(sum(tiny.input, &PlacementPiece::cache_bytes) == tiny.plan.sequence.cache_bytes);
-      CHECK(sum(tiny.input, &PlacementPiece::cache_token_bytes) ==
+      CHECK(sum(tiny.input, &PlacementPiece::cache_row_bytes) ==
             tiny.plan.sequence.cache_bytes / kContext);
       uint64_t n_file = 0;
       for (const GgufTensor& t : tiny.headers.file.tensors()) n_file += t.info.n_bytes;

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
 #include "runtime/plan_report.h"
 #include "tests/runtime/sequence_cases.h"
@@ -30,13 +31,12 @@ struct HeaderFile {
 PlanMachine machine_with(uint64_t cpu_bytes, uint32_t n_gpus, uint64_t gpu_bytes) {
   PlanMachine machine{.name = "described", .devices = {}, .basis = "described rates"};
   const auto add = [&](DeviceName name, uint64_t n_bytes, double read_rate) {
-    machine.devices.push_back({.name = name,
-                               .capacity_bytes = n_bytes,
-                               .total_bytes = n_bytes,
-                               .budget_bytes = n_bytes,
-                               .read_rate = read_rate,
-                               .link_rate = 25e9,
-                               .hop_seconds = kHopSeconds});
+    machine.devices.push_back(
+        {.name = name,
+         .capacity_bytes = n_bytes,
+         .total_bytes = n_bytes,
+         .budget_bytes = n_bytes,
+         .speed = {.read_rate = read_rate, .link_rate = 25e9, .hop_seconds = kHopSeconds}});
   };
   add({}, cpu_bytes, 200e9);
   for (uint32_t i = 0; i < n_gpus; ++i) add({DeviceKind::cuda, i}, gpu_bytes, 900e9);
@@ -173,6 +173,131 @@ TEST_CASE("lint finds rules without effect, experts torn apart and layers scatte
       std::string::npos);
 }
 
+TEST_CASE(
+    "a rule that puts a type where no kernel takes it is found, auto-fit does no such thing") {
+  const HeaderFile lite(lite_headers({.down_type = DType::iq4_nl}));
+  PlanMachine machine = machine_with(64 * kGiB, 1, 24 * kGiB);
+  const auto plan_with = [&](const char* rules) {
+    return plan_placement(lite.headers, settings(4096), parse_rules(rules, "-ot"), machine);
+  };
+  CHECK(plan_with("exps=CUDA0").findings.empty());
+  machine.devices[1].types = {DType::f32, DType::q4_k, DType::q6_k};
+  const auto findings = plan_with("exps=CUDA0").findings;
+  REQUIRE(findings.size() == 1);
+  CHECK(findings[0] ==
+        "rule exps=CUDA0 (-ot) puts blk.1.ffn_down_exps.weight and 25 more on CUDA0, which has no "
+        "kernel for IQ4_NL: leave them to the CPU, or take a file with another type there");
+  const PlacementPlan fitted = plan_with("none=CPU");
+  CHECK(devices_of(fitted, "ffn_down_exps") == "CPU");
+  CHECK(devices_of(fitted, "attn_q") == "CUDA0");
+}
+
+TEST_CASE("a rule whose experts slow prefill is found, with both figures") {
+  const HeaderFile lite(lite_headers());
+  PlanMachine machine = machine_with(64 * kGiB, 2, 24 * kGiB);
+  const auto findings = [&](const char* rules) {
+    std::string text;
+    for (const std::string& f :
+         plan_placement(lite.headers, settings(4096), parse_rules(rules, "-ot"), machine)
+             .findings) {
+      text += f + "\n";
+    }
+    return text;
+  };
+  // Without rates of products nothing is said.
+  CHECK(findings(R"(blk\.[1-9]\.ffn_.*_exps=CPU)") == "");
+  machine.devices[0].speed.flop_rate = 1e12;
+  machine.devices[1].speed.flop_rate = machine.devices[2].speed.flop_rate = 100e12;
+  const std::string found = findings(R"(blk\.[1-9]\.ffn_.*_exps=CPU)");
+  CHECK(found.find(R"(rule blk\.[1-9]\.ffn_.*_exps=CPU (-ot) puts blk.1.ffn_)") == 0);
+  CHECK(found.find("_exps.weight on CPU, where its experts slow prefill: ") != std::string::npos);
+  CHECK(found.find(" without the rule, which puts it on CUDA0; leave these experts out of it") !=
+        std::string::npos);
+  // From a disk, where there is no room for them beside the rest.
+  const PlanMachine two = std::exchange(machine, machine_with(6 * kGiB, 0, 0));
+  machine.devices[0].speed.flop_rate = 1e12;
+  machine.devices[0].speed.disk_rate = 1e9;
+  CHECK(findings("ffn_.*_exps=DISK") == "");    // nor is there without the rule
+  machine.devices[0].budget_bytes = 16 * kGiB;  // swap, a person thinks
+  CHECK(findings("ffn_.*_exps=DISK").find("on DISK, where its experts slow prefill") !=
+        std::string::npos);
+  machine = two;
+  // The same where they would be anyway costs nothing.
+  CHECK(findings(R"(blk\.[1-9]\.ffn_.*_exps=CUDA0)") == "");
+}
+
+TEST_CASE("a NUMA node that does not hold its share is found") {
+  const HeaderFile r1(r1_headers());
+  PlanMachine machine = machine_with(512 * kGiB, 0, 0);
+  const auto findings = [&] {
+    return plan_placement(r1.headers, settings(4096), {}, machine).findings;
+  };
+  machine.node_bytes = {256 * kGiB, 256 * kGiB};
+  CHECK(findings().empty());
+  machine.node_bytes = {384 * kGiB, 128 * kGiB};
+  REQUIRE(findings().size() == 1);
+  CHECK(findings()[0].find("NODE1 is over-filled: its share of the CPU's 3") == 0);
+  CHECK(findings()[0].find("and it has 128.00 GiB; put ") != std::string::npos);
+  CHECK(findings()[0].find("the largest tensor there is blk.3.ffn_") != std::string::npos);
+}
+
+TEST_CASE("what stays on DISK takes no memory, and is as slow as the disk where it has no room") {
+  const HeaderFile r1(r1_headers());
+  PlanMachine machine = machine_with(512 * kGiB, 0, 0);
+  const auto plan_with = [&](const char* rules) {
+    return plan_placement(r1.headers, settings(4096), parse_rules(rules, "-ot"), machine);
+  };
+  const PlacementPlan all = plan_with("none=CPU");
+  PlacementPlan disk = plan_with(R"(blk\.[3-9]\.ffn_.*_exps=DISK)");
+  const uint64_t n_bytes = uint64_t{7} * 3 * 256 * 7168 * 2048 / 256 * 144;
+  CHECK(disk.disk_bytes == n_bytes);
+  CHECK(all.loads[0].weight_bytes - disk.loads[0].weight_bytes > n_bytes);  // with exponents
+  CHECK(disk.disk_fits);
+  CHECK(disk.fit.token_seconds == doctest::Approx(all.fit.token_seconds));
+  const auto json = plan_json(r1.headers, disk, {});
+  REQUIRE(json["devices"].size() == 2);
+  CHECK(json["devices"][1]["name"] == "DISK");
+  CHECK(json["devices"][1]["weights_bytes"] == n_bytes);
+  for (const auto& device : json["devices"]) {
+    uint64_t sum = 0;
+    for (const char* key : {"weights_bytes", "kv_bytes", "activation_bytes", "context_bytes",
+                            "staging_bytes", "free_bytes"}) {
+      sum += device[key].get<uint64_t>();
+    }
+    CHECK(device["capacity_bytes"] == sum);
+  }
+  for (const auto& tensor : json["tensors"]) {
+    if (tensor["name"] == "blk.5.ffn_up_exps.weight") {
+      CHECK(tensor["device"] == "DISK");
+      CHECK(tensor["layout"] == "mapped");
+    }
+  }
+  // Less memory than that: 8 of 256 experts of each layer are read from the disk for a token.
+  machine.devices[0].capacity_bytes = machine.devices[0].budget_bytes = 350 * kGiB;
+  machine.devices[0].speed.disk_rate = 1e9;
+  disk = plan_with(R"(blk\.[3-9]\.ffn_.*_exps=DISK)");
+  CHECK(disk.fits());
+  CHECK_FALSE(disk.disk_fits);
+  const double per_token = static_cast<double>(n_bytes) * 8 / 256;
+  CHECK(disk.fit.token_seconds ==
+        doctest::Approx(all.fit.token_seconds + per_token / 1e9 - per_token / 200e9));
+  CHECK(plan_text(r1.headers, disk, {}).find("DISK 1.0 GB/s (a default)") != std::string::npos);
+  // Norms are kept as floats all the same, and that is said.
+  const auto findings = plan_with("attn_norm=DISK").findings;
+  REQUIRE(findings.size() == 1);
+  CHECK(findings[0].find("rule attn_norm=DISK (-ot) matches 61 norms and biases") == 0);
+}
+
+TEST_CASE("devices without a backend are refused in one line") {
+  const HeaderFile lite(lite_headers());
+  const PlanMachine machine = machine_with(64 * kGiB, 1, 24 * kGiB);
+  CHECK(error_of([&] {
+          plan_placement(lite.headers, settings(4096), parse_rules("exps=NODE1", "-ot"), machine);
+        }) ==
+        "-ot: exps=NODE1: NODE1 cannot be used in this version; devices of described are: CPU, "
+        "CUDA0, DISK");
+}
+
 TEST_CASE("prefill is predicted where all rates are known") {
   const HeaderFile r1(r1_headers());
   PlanMachine machine = machine_with(512 * kGiB, 1, 24 * kGiB);
@@ -181,15 +306,15 @@ TEST_CASE("prefill is predicted where all rates are known") {
     return plan_json(r1.headers, plan, {})["predicted"]["pp_tps"];
   };
   CHECK(predicted().is_null());
-  machine.devices[1].flop_rate = 100e12;
+  machine.devices[1].speed.flop_rate = 100e12;
   CHECK(predicted().is_null());
   // 57 layers of routed experts on the CPU: 8 x 3 x 7168 x 2048 multiplications and additions each.
-  machine.devices[0].flop_rate = 10e12;
+  machine.devices[0].speed.flop_rate = 10e12;
   const double bound = 10e12 / (57.0 * 8 * 3 * 7168 * 2048 * 2);
   CHECK(predicted().get<double>() < bound);
   CHECK(predicted().get<double>() > 0.4 * bound);
   // As fast as can be: all experts are read once for a micro-batch of 512.
-  machine.devices[0].flop_rate = machine.devices[1].flop_rate = 1e18;
+  machine.devices[0].speed.flop_rate = machine.devices[1].speed.flop_rate = 1e18;
   const double all_bytes = 57.0 * 256 * 3 * 7168 * 2048 * 144 / 256;
   const double reading = 512 * 200e9 / all_bytes;
   CHECK(predicted().get<double>() < 1.001 * reading);
@@ -229,9 +354,8 @@ TEST_CASE("the report of a plan for several devices") {
     CHECK(tensor["parts"][1]["rule"].is_null());
   }
   const std::string text = plan_text(r1.headers, plan, {4096});
-  for (const char* part :
-       {"memory (CPU)", "memory (GPU)", "layers", "ffn_.*_exps experts 0-200", "fits: true",
-        "largest context that fits: 4096\n", "predicted: decode "}) {
+  for (const char* part : {"memory (CPU)", "memory (GPU)", "layers", "ffn_.*_exps experts 0-200",
+                           "fits: true", "largest context that fits: 4096\n", "predicted, t/s"}) {
     CAPTURE(part);
     CHECK(text.find(part) != std::string::npos);
   }

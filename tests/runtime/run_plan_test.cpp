@@ -5,9 +5,11 @@
 
 #include <doctest/doctest.h>
 
+#include <memory>
 #include <thread>
 
 #include "runtime/engine.h"
+#include "runtime/placement_plan.h"
 #include "tests/runtime/sequence_cases.h"
 #include "tests/support/aligned_memory.h"
 #include "tests/support/expect_error.h"
@@ -192,6 +194,56 @@ TEST_CASE("weights, too, take what the plan from headers alone says") {
       }
     }
   }
+}
+
+TEST_CASE("what rules leave on DISK is not taken, is planned so, and gives the same bits") {
+  const TempDir dir;
+  const std::string file = dir.write("m.gguf", tiny_model({.quantised = true}).bytes());
+  const auto engine_with = [&](const std::string& rules) {
+    EngineOptions options = engine_options(file, 64, {});
+    if (!rules.empty()) options.placement.rules = parse_rules(rules, "-ot");
+    return std::make_unique<Engine>(options);
+  };
+  for (const SimdLevel level : simd_levels()) {
+    LevelScope scope;
+    REQUIRE(scope.set(level));
+    CAPTURE(name_of(level));
+    const auto all = engine_with("");
+    const auto run = [](const Engine& engine) {
+      Sequence sequence = engine.make_sequence();
+      std::vector<float> logits = append(sequence, tokens_from(0, 20));
+      const std::vector<float> one = append(sequence, tokens_from(20, 1));
+      logits.insert(logits.end(), one.begin(), one.end());
+      return logits;
+    };
+    const std::vector<float> expected = run(*all);
+    // Whole nets, one of gate and up, everything.
+    for (const std::string rules : {R"(_exps=DISK)", R"(blk\.1\.ffn_up_exps=DISK)",
+                                    R"(ffn_gate_shexp=DISK,attn_q=DISK)", ".=DISK"}) {
+      CAPTURE(rules);
+      const auto engine = engine_with(rules);
+      const Model& model = engine->model();
+      CHECK(model.packed_bytes() + model.decode_bytes() ==
+            engine->plan(64).weights.panels + engine->plan(64).weights.decode);
+      const ModelHeaders headers(file, ExpertGroups::automatic);
+      const RunSettings settings = settings_of(engine->options());
+      const PlacementPlan plan = plan_placement(headers, settings, engine->rules(), this_machine());
+      CHECK(plan.run.weights.panels == engine->plan(64).weights.panels);
+      CHECK(plan.run.needed_bytes() == engine->plan(64).needed_bytes());
+      CHECK(plan.loads.front().n_bytes() == plan.run.needed_bytes());
+      CHECK(plan.disk_bytes > 0);
+      if (level != SimdLevel::scalar) CHECK(model.packed_bytes() < all->model().packed_bytes());
+      CHECK(run(*engine) == expected);
+    }
+    if (level != SimdLevel::scalar) CHECK(engine_with(".=DISK")->model().packed_bytes() == 0);
+  }
+  std::vector<PlacementRule> part = parse_rules("ffn_up_exps=DISK", "-ot");
+  part.front().experts = ExpertRange{0, 3};
+  EngineOptions options = engine_options(file, 64, {});
+  options.placement.rules = part;
+  CHECK(error_of([&] { Engine engine(options); }) ==
+        "-ot: ffn_up_exps=DISK experts 0-3: DISK takes whole tensors, and other experts of "
+        "blk.1.ffn_up_exps.weight are elsewhere");
 }
 
 TEST_CASE("each tensor has a layout, and its bytes are counted once") {

@@ -1,0 +1,114 @@
+#include "runtime/stored_rates.h"
+
+#include <fmt/chrono.h>
+
+#include <algorithm>
+#include <cmath>
+#include <ctime>
+#include <span>
+#include <system_error>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "numa/cpu_model.h"
+#include "placement/json_file.h"
+#include "runtime/user_cache.h"
+
+namespace hybrid {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr uint64_t kVersion = 1;
+constexpr uint64_t kMostThreads = 65535, kMostNodes = 1024;
+constexpr double kGiga = 1e9, kMaxGbs = 1e6;
+
+StoredRates read_file(const fs::path& path) {
+  constexpr std::string_view kKeys[] = {"version", "cpu",           "isa",      "threads",
+                                        "nodes",   "bandwidth_gbs", "measured", "rates"};
+  const JsonFile file(path.string(), "the file of rates");
+  const JsonNode& root = file.root();
+  root.expect_object();
+  root.member("version").whole_number(kVersion, kVersion);
+  root.expect_object(kKeys);
+  StoredRates stored;
+  stored.key.cpu = root.member("cpu").string();
+  const JsonNode& isa = root.member("isa");
+  const auto level = find_simd_level(isa.string());
+  if (!level) isa.fail_expected("a level of --isa");
+  stored.key.isa = *level;
+  stored.key.n_threads =
+      static_cast<uint32_t>(root.member("threads").whole_number(1, kMostThreads));
+  stored.key.n_nodes = static_cast<uint32_t>(root.member("nodes").whole_number(1, kMostNodes));
+  stored.bandwidth_bytes_per_s = root.member("bandwidth_gbs").positive_number(kMaxGbs) * kGiga;
+  stored.measured = root.member("measured").string();
+  stored.rates = read_rates(root.member("rates"));
+  return stored;
+}
+
+std::string key_text(const RatesKey& key) {
+  return fmt::format("{}, {} node{}, {} thread{}, {}", key.cpu, key.n_nodes,
+                     key.n_nodes == 1 ? "" : "s", key.n_threads, key.n_threads == 1 ? "" : "s",
+                     name_of(key.isa));
+}
+
+}  // namespace
+
+RatesKey rates_key(int n_threads) {
+  return {printable(cpu_model_name()), simd_level(), static_cast<uint32_t>(n_threads),
+          n_numa_nodes()};
+}
+
+std::string time_now() {
+  return fmt::format("{:%Y-%m-%dT%H:%MZ}", fmt::gmtime(std::time(nullptr)));
+}
+
+fs::path rates_path(const RatesKey& key) {
+  const fs::path folder = user_cache_folder();
+  if (folder.empty()) return {};
+  return folder / fmt::format("rates-{}-{}.json", name_of(key.isa), key.n_threads);
+}
+
+FoundRates find_rates(const RatesKey& key) {
+  const fs::path path = rates_path(key);
+  std::error_code ignored;
+  if (path.empty() || !fs::exists(path, ignored)) return {};
+  try {
+    StoredRates stored = read_file(path);
+    if (stored.key == key) return {std::move(stored), ""};
+    return {{},
+            fmt::format("{} is not used: it is of another machine ({}; this is {}); `bench` writes "
+                        "it anew",
+                        printable(path.string(), 4096), key_text(stored.key), key_text(key))};
+  } catch (const Error& error) {
+    return {{}, fmt::format("{}; `bench` writes it anew", error.what())};
+  }
+}
+
+fs::path store_rates(const StoredRates& rates) {
+  const fs::path path = rates_path(rates.key);
+  if (path.empty()) fail("the environment names no cache folder: set XDG_CACHE_HOME or HOME");
+  std::vector<MeasuredRate> all = rates.rates;
+  if (const FoundRates old = find_rates(rates.key); old.rates) {
+    const RateTable fresh(rates.rates);
+    for (const MeasuredRate& r : old.rates->rates) {
+      if (!fresh.has(r.op, r.type, r.packed)) all.push_back(r);
+    }
+  }
+  const nlohmann::ordered_json json = {
+      {"version", kVersion},
+      {"cpu", rates.key.cpu},
+      {"isa", name_of(rates.key.isa)},
+      {"threads", rates.key.n_threads},
+      {"nodes", rates.key.n_nodes},
+      {"bandwidth_gbs", std::round(rates.bandwidth_bytes_per_s / 1e7) / 100},
+      {"measured", rates.measured},
+      {"rates", rates_json(all)}};
+  const std::string text = json.dump(2) + "\n";
+  AtomicFile file({path});
+  file.write(0, std::as_bytes(std::span(text)));
+  file.sync();
+  file.commit();
+  return path;
+}
+
+}  // namespace hybrid
