@@ -34,15 +34,15 @@
 
 #define HYBRID_KERNEL(...) static __global__ void __launch_bounds__(__VA_ARGS__)
 #define HYBRID_DEVICE __device__ __forceinline__
-#define HYBRID_SHARED(name, ...) __shared__ hybrid::cuda::Same<__VA_ARGS__>::Type name
+#define HYBRID_SHARED(name, ...) __shared__ hybrid::cuda::Same<__VA_ARGS__> name
+#define HYBRID_UNROLL _Pragma("unroll")
+#define HYBRID_NO_UNROLL _Pragma("unroll 1")
 #define HYBRID_DYNAMIC_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
 
 namespace hybrid::cuda {
 
 template <class T>
-struct Same {
-  using Type = T;
-};
+using Same = T;
 using Grid = dim3;
 
 template <class... Parameters, class... Arguments>
@@ -102,12 +102,9 @@ HYBRID_DEVICE float exp2_fast(float x) {
   return y;
 }
 
-/// A load of what is read once and not written by this launch: past L1's other contents.
-HYBRID_DEVICE uint32_t load_once(const uint32_t* p) {
-  uint32_t value;
-  asm("ld.global.nc.L1::no_allocate.u32 %0, [%1];" : "=r"(value) : "l"(p));
-  return value;
-}
+/// A load of what no launch writes. It stays in L1 as any other: kernels read the same dword again
+/// for its other nibble.
+HYBRID_DEVICE uint32_t load_weight(const uint32_t* p) { return __ldg(p); }
 
 HYBRID_DEVICE uint32_t shared_address(const void* p) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(p));

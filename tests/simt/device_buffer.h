@@ -23,7 +23,7 @@ class DeviceBuffer {
       throw std::bad_alloc();
     }
     data_ = reinterpret_cast<T*>(static_cast<char*>(memory_) + kGuard);
-    std::memset(static_cast<void*>(data_), options.poison, bytes());
+    std::memset(static_cast<void*>(data_), 0xff, bytes());
     recorder::add_memory(data_, bytes());
   }
   /// A copy of the host's.

@@ -11,11 +11,13 @@
 // Not inlined into whoever launches it: the recorder watches kernels, not launches.
 #define HYBRID_KERNEL(...) static __attribute__((noinline)) void
 #define HYBRID_DEVICE inline
-#define HYBRID_SHARED(name, ...)                                                       \
-  static char name##_place;                                                            \
-  auto& name = *static_cast<hybrid::cuda::Same<__VA_ARGS__>::Type*>(                   \
-      simt::shared_array(&name##_place, sizeof(hybrid::cuda::Same<__VA_ARGS__>::Type), \
-                         alignof(hybrid::cuda::Same<__VA_ARGS__>::Type)))
+#define HYBRID_UNROLL
+#define HYBRID_NO_UNROLL
+#define HYBRID_SHARED(name, ...)                                                 \
+  static char name##_place;                                                      \
+  auto& name = *static_cast<hybrid::cuda::Same<__VA_ARGS__>*>(                   \
+      simt::shared_array(&name##_place, sizeof(hybrid::cuda::Same<__VA_ARGS__>), \
+                         alignof(hybrid::cuda::Same<__VA_ARGS__>)))
 #define HYBRID_DYNAMIC_SHARED(name) \
   unsigned char* const name = static_cast<unsigned char*>(simt::dynamic_shared())
 
@@ -71,9 +73,7 @@ inline void __threadfence() {}
 namespace hybrid::cuda {
 
 template <class T>
-struct Same {
-  using Type = T;
-};
+using Same = T;
 using Grid = simt::Dim3;
 
 template <class... Parameters, class... Arguments>
@@ -125,7 +125,7 @@ inline int32_t dot_signed(uint32_t a, uint32_t b, int32_t c) {
 }
 
 inline float exp2_fast(float x) { return std::exp2(x); }
-inline uint32_t load_once(const uint32_t* p) { return *p; }
+inline uint32_t load_weight(const uint32_t* p) { return *p; }
 
 inline void copy_async_16(void* to, const void* from, bool is_valid) {
   simt::copy_async(to, from, 16, is_valid ? 16 : 0);
