@@ -65,26 +65,24 @@ HYBRID_DEVICE void add_bytes(const Reader& reader, int g, int G, const Activatio
   }
 }
 
-/// The same for floats; x: column 0 of the group, of which n are there.
+/// The same for floats: columns 4 i .. of a group that begins at x.
 template <class Reader, int kTokens>
-HYBRID_DEVICE void add_floats(const Reader& reader, int g, const float* const* x, uint32_t n,
+HYBRID_DEVICE void add_floats(const Reader& reader, int g, int i, const float* const* x, uint32_t n,
                               float (&sums)[kTokens]) {
-  HYBRID_UNROLL
-  for (uint32_t i = 0; i < 8; ++i) {
-    float w[4];
-    reader.four(g, static_cast<int>(i), w);  // zeros behind the last column
-    for (uint32_t k = 0; k < 4; ++k) {
-      for (int t = 0; t < kTokens; ++t) {
-        sums[t] = fmaf(w[k], 4 * i + k < n ? x[t][4 * i + k] : 0.0f, sums[t]);
-      }
-    }
+  float w[4];
+  reader.four(g, i, w);
+  for (uint32_t k = 0; k < 4; ++k) {
+    if (k >= n) break;
+    for (int t = 0; t < kTokens; ++t)
+      sums[t] = fmaf(w[k], x[t][4 * i + static_cast<int>(k)], sums[t]);
   }
 }
 
 /// grid.x: kTokens outputs each, so that a panel's blocks run together and it is read from memory
-/// once; grid.y: panels.
+/// once; grid.y: panels. At least one block an SM, not more: with that ptxas keeps the loads of a
+/// whole part in flight (about 120 registers for one token), which is worth more than warps are.
 template <DType type, int kTokens>
-HYBRID_KERNEL(kGemvThreads)
+HYBRID_KERNEL(kGemvThreads, 1)
 panel_gemv_kernel(const PanelGemv a) {
   using Reader = PanelReader<type>;
   HYBRID_SHARED(parts, float[kTokens][kGemvSlices][kPanelRows]);
@@ -116,14 +114,23 @@ panel_gemv_kernel(const PanelGemv a) {
         const uint32_t column = kPartCols * part + 32 * g;
         const float* x[kTokens];
         for (int t = 0; t < kTokens; ++t) x[t] = a.x_floats + input[t] * a.x_stride + column;
-        add_floats(reader, static_cast<int>(g), x, smaller(32u, a.n_cols - column), sums);
+        const uint32_t n_cols = a.n_cols - column;
+        if (n_cols >= 32) {
+          HYBRID_UNROLL
+          for (int i = 0; i < 8; ++i) add_floats(reader, static_cast<int>(g), i, x, 4, sums);
+        } else {
+          HYBRID_NO_UNROLL
+          for (uint32_t i = 0; 4 * i < n_cols; ++i) {
+            add_floats(reader, static_cast<int>(g), static_cast<int>(i), x, n_cols - 4 * i, sums);
+          }
+        }
       }
     } else {
       const ActivationBlock* x[kTokens];
       for (int t = 0; t < kTokens; ++t) x[t] = a.x + input[t] * a.x_stride + part / 2;
       const int first_group = static_cast<int>(part % 2) * kPartGroups;
       if (n == kPartGroups) {
-        HYBRID_UNROLL
+        HYBRID_UNROLL_BY(kTokens == 1 ? kPartGroups : 2)
         for (int g = 0; g < kPartGroups; ++g) {
           add_bytes(reader, g, first_group + g, x, n_blocks, sums);
         }

@@ -36,6 +36,8 @@
 #define HYBRID_DEVICE __device__ __forceinline__
 #define HYBRID_SHARED(name, ...) __shared__ hybrid::cuda::Same<__VA_ARGS__> name
 #define HYBRID_UNROLL _Pragma("unroll")
+#define HYBRID_PRAGMA(...) _Pragma(#__VA_ARGS__)
+#define HYBRID_UNROLL_BY(n) HYBRID_PRAGMA(unroll(n))
 #define HYBRID_NO_UNROLL _Pragma("unroll 1")
 #define HYBRID_DYNAMIC_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
 

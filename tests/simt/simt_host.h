@@ -12,6 +12,7 @@
 #define HYBRID_KERNEL(...) static __attribute__((noinline)) void
 #define HYBRID_DEVICE inline
 #define HYBRID_UNROLL
+#define HYBRID_UNROLL_BY(n)
 #define HYBRID_NO_UNROLL
 #define HYBRID_SHARED(name, ...)                                                 \
   static char name##_place;                                                      \
