@@ -3,7 +3,7 @@
 // that of quantize_group-inl.h, step by step, so the bits are the same.
 
 #include "tensor/activation_blocks_cuda.h"
-#include "tensor/simt.cuh"
+#include "tensor/row_filter_cuda.cuh"
 
 namespace hybrid::cuda {
 
@@ -50,7 +50,8 @@ HYBRID_DEVICE void store_sums(ActivationBlock& block, uint32_t group, uint32_t l
 template <bool kSiluMul>
 HYBRID_KERNEL(kQuantizeThreads)
 quantize_kernel(const float* x, uint64_t x_stride, const float* up, uint64_t up_stride,
-                uint32_t n_cols, ActivationBlock* to) {
+                uint32_t n_cols, ActivationBlock* to, const RowFilter filter) {
+  if (!has_row(filter, blockIdx.y)) return;
   const uint32_t group = threadIdx.x / 8, lane_of_group = threadIdx.x % 8;
   const uint32_t in_block = 4 * threadIdx.x, column = 256 * blockIdx.x + in_block;
   float v[4];

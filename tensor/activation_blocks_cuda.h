@@ -18,6 +18,6 @@ CudaStatus quantize_rows_cuda(DeviceRows<const float> x, uint32_t n_cols, uint32
 /// The same of silu(gate) * up.
 CudaStatus silu_mul_quantize_cuda(DeviceRows<const float> gate, DeviceRows<const float> up,
                                   uint32_t n_cols, uint32_t n_rows, ActivationBlock* to,
-                                  CudaStream stream);
+                                  const RowFilter& filter, CudaStream stream);
 
 }  // namespace hybrid

@@ -37,11 +37,13 @@ CudaStatus rotate_pairs_cuda(DeviceRows<float> x, uint32_t n_heads, uint64_t hea
 }
 
 CudaStatus silu_mul_cuda(DeviceRows<float> gate, DeviceRows<const float> up, uint32_t n,
-                         uint32_t n_rows, DeviceRows<bf16_t> to_bf16, CudaStream stream) {
+                         uint32_t n_rows, DeviceRows<bf16_t> to_bf16, const RowFilter& filter,
+                         CudaStream stream) {
   const bool rounds = to_bf16.data != nullptr;
   return launch(rounds ? silu_mul_kernel<true> : silu_mul_kernel<false>,
                 Grid(blocks_for(rounds ? to_bf16.stride : n), n_rows), Grid(kRowThreads), 0, stream,
-                gate.data, gate.stride, up.data, up.stride, n, to_bf16.data, to_bf16.stride);
+                gate.data, gate.stride, up.data, up.stride, n, to_bf16.data, to_bf16.stride,
+                filter);
 }
 
 CudaStatus add_rows_cuda(DeviceRows<const float> x, DeviceRows<float> y, uint32_t n,

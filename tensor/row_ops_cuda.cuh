@@ -1,8 +1,7 @@
 #pragma once
 // Kernels of row_ops_cuda.h. All of them move a few KB a token: launches cost more than they do.
 
-#include "tensor/row_ops_cuda.h"
-#include "tensor/simt.cuh"
+#include "tensor/row_filter_cuda.cuh"
 
 namespace hybrid::cuda {
 
@@ -55,7 +54,8 @@ rotate_pairs_kernel(float* x, uint64_t x_stride, uint32_t n_heads, uint64_t head
 template <bool kBf16>
 HYBRID_KERNEL(kRowThreads)
 silu_mul_kernel(float* gate, uint64_t gate_stride, const float* up, uint64_t up_stride, uint32_t n,
-                bf16_t* rounded, uint64_t rounded_stride) {
+                bf16_t* rounded, uint64_t rounded_stride, const RowFilter filter) {
+  if (!has_row(filter, blockIdx.y)) return;
   const uint32_t i = blockIdx.x * kRowThreads + threadIdx.x;
   float* g = gate + blockIdx.y * gate_stride + i;
   const float* u = up + blockIdx.y * up_stride + i;

@@ -18,6 +18,14 @@ struct DeviceRows {
   uint64_t stride = 0;  // elements
 };
 
+/// Which rows of a call are there; all of them, unless it says otherwise. What the others hold is
+/// not looked at.
+struct RowFilter {
+  const int32_t* ids = nullptr;  // with `local`: row r is there where local[ids[r]] >= 0
+  const int32_t* local = nullptr;
+  const uint32_t* n_rows = nullptr;  // on the device: the rows below it are there
+};
+
 /// y = x / sqrt(mean(x^2) + epsilon) * weight, rows of n; y may be x. weight: [n].
 CudaStatus rms_norm_cuda(DeviceRows<const float> x, const float* weight, uint32_t n,
                          uint32_t n_rows, float epsilon, DeviceRows<float> y, CudaStream stream);
@@ -37,7 +45,8 @@ CudaStatus rotate_pairs_cuda(DeviceRows<float> x, uint32_t n_heads, uint64_t hea
 /// gate = silu(gate) * up, rows of n. to_bf16 unless null: rounded there instead, rows of
 /// to_bf16.stride, what lies behind the n-th element set to zero.
 CudaStatus silu_mul_cuda(DeviceRows<float> gate, DeviceRows<const float> up, uint32_t n,
-                         uint32_t n_rows, DeviceRows<bf16_t> to_bf16, CudaStream stream);
+                         uint32_t n_rows, DeviceRows<bf16_t> to_bf16, const RowFilter& filter,
+                         CudaStream stream);
 
 /// y += x, rows of n.
 CudaStatus add_rows_cuda(DeviceRows<const float> x, DeviceRows<float> y, uint32_t n,

@@ -87,10 +87,11 @@ TEST_CASE("cuda: silu_mul, sums and rounding to bf16, with gaps between rows") {
   const auto a = random_floats(n_rows * stride, 1), b = random_floats(n_rows * stride, 2);
   DeviceBuffer<float> gate(a), up(b), sums(b);
   DeviceBuffer<bf16_t> halves(n_rows * 320), of_gate(n_rows * 320);
-  silu_mul_cuda({gate.data(), stride}, rows(up, stride), n, n_rows, {halves.data(), 320}, nullptr);
+  silu_mul_cuda({gate.data(), stride}, rows(up, stride), n, n_rows, {halves.data(), 320}, {},
+                nullptr);
   to_bf16_cuda({gate.data(), stride}, n, n_rows, {of_gate.data(), 320}, nullptr);
   add_rows_cuda({gate.data(), stride}, {sums.data(), stride}, n, n_rows, nullptr);
-  silu_mul_cuda({gate.data(), stride}, rows(up, stride), n, n_rows, {}, nullptr);
+  silu_mul_cuda({gate.data(), stride}, rows(up, stride), n, n_rows, {}, {}, nullptr);
   const auto hidden = gate.download(), added = sums.download();
   const auto rounded = written(halves), rounded_gate = written(of_gate);
   for (uint32_t r = 0; r < n_rows; ++r) {
@@ -146,7 +147,7 @@ TEST_CASE("cuda: silu_mul into bytes") {
   DeviceBuffer<float> gate(a), up(b);
   const uint64_t n_blocks = n_activation_blocks(n);
   DeviceBuffer<ActivationBlock> to(2 * n_blocks);
-  silu_mul_quantize_cuda(rows(gate, n), rows(up, n), n, 1, to.data(), nullptr);
+  silu_mul_quantize_cuda(rows(gate, n), rows(up, n), n, 1, to.data(), {}, nullptr);
   const auto blocks = written(to);
   for (uint32_t i = 0; i < n; ++i) {
     const ActivationBlock &first = blocks[i / 256], &rest = blocks[n_blocks + i / 256];
