@@ -11,7 +11,7 @@
 //
 //   HYBRID_KERNEL(n_threads) f(...)     a kernel of blocks of at most n_threads
 //   HYBRID_DEVICE                       a function that kernels call
-//   HYBRID_SHARED(name, type)           a shared array or variable, not initialised
+//   HYBRID_SHARED(name, type)           a shared array or variable, 16-byte aligned, not initialised
 //   HYBRID_DYNAMIC_SHARED(name)         the shared bytes that the launch asked for, 128-byte
 //   aligned launch(kernel, grid, block, shared_bytes, stream, arguments...)     0, or a cudaError_t
 //
@@ -34,7 +34,7 @@
 
 #define HYBRID_KERNEL(...) static __global__ void __launch_bounds__(__VA_ARGS__)
 #define HYBRID_DEVICE __device__ __forceinline__
-#define HYBRID_SHARED(name, ...) __shared__ hybrid::cuda::Same<__VA_ARGS__> name
+#define HYBRID_SHARED(name, ...) __shared__ __align__(16) hybrid::cuda::Same<__VA_ARGS__> name
 #define HYBRID_UNROLL _Pragma("unroll")
 #define HYBRID_PRAGMA(...) _Pragma(#__VA_ARGS__)
 #define HYBRID_UNROLL_BY(n) HYBRID_PRAGMA(unroll(n))

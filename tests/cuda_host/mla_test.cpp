@@ -7,6 +7,7 @@
 #include <span>
 
 #include "attention/mla_absorbed_cuda.h"
+#include "attention/mla_prefill_cuda.h"
 #include "tests/attention/textbook_attention.h"
 #include "tests/cuda_host/schedules.h"
 #include "tests/support/accuracy.h"
@@ -157,4 +158,67 @@ TEST_CASE("cuda: splits fill the machine, with 64 positions or more each") {
   CHECK(mla_absorbed_splits(128, 1, 32768, 132) == 17);
   CHECK(mla_absorbed_splits(16, 1, 512, 128) == 8);
   CHECK(mla_absorbed_splits(16, 4, 32768, 128) == 32);
+}
+
+TEST_CASE("cuda: un-absorbed attention, causal, behind cached positions") {
+  struct Case {
+    uint32_t n_before, n_tokens, n_heads;
+  };
+  for (const Case& c : {Case{0, 1, 1}, Case{0, 33, 2}, Case{5, 64, 1}, Case{40, 70, 2}}) {
+    CAPTURE(c.n_before);
+    CAPTURE(c.n_tokens);
+    const uint32_t n_keys = c.n_before + c.n_tokens, kv_dim = kNopeDim + kValueDim;
+    const auto q = random_floats(uint64_t{c.n_tokens} * c.n_heads * kQueryDim, 1);
+    const auto rounded = [](std::vector<float> values, std::vector<bf16_t>& bits) {
+      for (float& x : values) {
+        bits.push_back(f32_to_bf16(x));
+        x = bf16_to_f32(bits.back());
+      }
+      return values;
+    };
+    std::vector<bf16_t> kv_bits, rope_bits;
+    const auto kv = rounded(random_floats(uint64_t{n_keys} * c.n_heads * kv_dim, 2), kv_bits);
+    const auto rope = rounded(random_floats(uint64_t{n_keys} * kKeyRopeDim, 3), rope_bits);
+    DeviceBuffer<float> device_q(q);
+    DeviceBuffer<bf16_t> device_kv(kv_bits), device_rope(rope_bits);
+    MlaPrefillArgs args;
+    args.n_heads = c.n_heads;
+    args.first_position = c.n_before;
+    args.n_tokens = c.n_tokens;
+    args.kq_scale = 0.15f;
+    args.q = {device_q.data(), uint64_t{c.n_heads} * kQueryDim};
+    args.k = {device_kv.data(), uint64_t{c.n_heads} * kv_dim};
+    args.v = {device_kv.data() + kNopeDim, args.k.stride};
+    args.k_head_stride = args.v_head_stride = kv_dim;
+    args.rope = device_rope.data();
+    const auto found = same_under_schedules([&] {
+      DeviceBuffer<float> out(uint64_t{c.n_tokens} * c.n_heads * kValueDim);
+      args.out = {out.data(), uint64_t{c.n_heads} * kValueDim};
+      REQUIRE(mla_prefill_cuda(args, nullptr) == 0);
+      return written(out);
+    });
+    RelativeRms rms;
+    for (uint32_t t = 0; t < c.n_tokens; ++t) {
+      for (uint32_t h = 0; h < c.n_heads; ++h) {
+        const uint64_t slot = uint64_t{t} * c.n_heads + h;
+        std::vector<double> expected(kValueDim);
+        textbook_attention(
+            std::span(q).subspan(slot * kQueryDim, kQueryDim), 0.15f, c.n_before + t + 1,
+            [&](uint32_t p) {
+              const float* nope = &kv[(uint64_t{p} * c.n_heads + h) * kv_dim];
+              std::vector<float> key(nope, nope + kNopeDim);
+              key.insert(key.end(), &rope[p * kKeyRopeDim], &rope[p * kKeyRopeDim] + kKeyRopeDim);
+              return key;
+            },
+            [&](uint32_t p) {
+              return std::span(kv).subspan((uint64_t{p} * c.n_heads + h) * kv_dim + kNopeDim,
+                                           kValueDim);
+            },
+            expected);
+        for (uint32_t d = 0; d < kValueDim; ++d) rms.add(found[slot * kValueDim + d], expected[d]);
+      }
+    }
+    // bf16: queries and softmax weights are rounded to 8 bits, scores have a deviation of 2.
+    CHECK(rms.value() < 1e-2);
+  }
 }
