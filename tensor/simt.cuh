@@ -11,9 +11,10 @@
 //
 //   HYBRID_KERNEL(n_threads) f(...)     a kernel of blocks of at most n_threads
 //   HYBRID_DEVICE                       a function that kernels call
-//   HYBRID_SHARED(name, type)           a shared array or variable, 16-byte aligned, not initialised
-//   HYBRID_DYNAMIC_SHARED(name)         the shared bytes that the launch asked for, 128-byte
-//   aligned launch(kernel, grid, block, shared_bytes, stream, arguments...)     0, or a cudaError_t
+//   HYBRID_SHARED(name, type)           a shared array or variable, 16-byte aligned, not
+//   initialised HYBRID_DYNAMIC_SHARED(name)         the shared bytes that the launch asked for,
+//   128-byte aligned launch(kernel, grid, block, shared_bytes, stream, arguments...)     0, or a
+//   cudaError_t
 //
 // Kernels use no atomics and no warp-synchronous tricks: what one thread writes and another reads
 // has a __syncthreads or a __syncwarp between it (shuffles do not order memory), and blocks of a
