@@ -191,7 +191,7 @@ CudaStatus moe_ffn_cuda(const MoeFfnCudaArgs& args, CudaStream stream) {
 }
 
 CudaStatus combine_slots_cuda(const CombineSlotsArgs& args, CudaStream stream) {
-  const Grid grid((args.n_embd + kCombineThreads - 1) / kCombineThreads, args.n_tokens);
+  const Grid grid(args.n_tokens, (args.n_embd + kCombineThreads - 1) / kCombineThreads);
   return launch(combine_slots_kernel, grid, Grid(kCombineThreads), 0, stream, args);
 }
 

@@ -8,13 +8,13 @@ namespace hybrid::cuda {
 
 inline constexpr int kCombineThreads = 256;
 
-/// A thread an element; grid.y: tokens.
+/// A thread an element; grid.x: tokens.
 HYBRID_KERNEL(kCombineThreads) combine_slots_kernel(const CombineSlotsArgs a) {
-  const uint32_t i = blockIdx.x * kCombineThreads + threadIdx.x;
+  const uint32_t i = blockIdx.y * kCombineThreads + threadIdx.x;
   if (i >= a.n_embd) return;
   float sum = 0;
   for (uint32_t k = 0; k < a.n_used; ++k) {
-    const uint32_t slot = blockIdx.y * a.n_used + k;
+    const uint32_t slot = blockIdx.x * a.n_used + k;
     auto place = static_cast<int32_t>(slot);
     if (a.places != nullptr) {
       place = a.places[slot];
@@ -25,7 +25,7 @@ HYBRID_KERNEL(kCombineThreads) combine_slots_kernel(const CombineSlotsArgs a) {
     const float weight = a.weights != nullptr ? a.weights[slot] : 1.0f;
     sum = fmaf(weight, a.out[static_cast<uint64_t>(place) * a.n_embd + i], sum);
   }
-  a.y.data[blockIdx.y * a.y.stride + i] += sum;
+  a.y.data[blockIdx.x * a.y.stride + i] += sum;
 }
 
 }  // namespace hybrid::cuda

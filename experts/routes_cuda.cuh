@@ -8,7 +8,7 @@ namespace hybrid::cuda {
 
 inline constexpr int kRoutesThreads = 256;
 inline constexpr int kRoutesWarps = kRoutesThreads / 32;
-inline constexpr int kTilesThreads = 1024;
+inline constexpr uint32_t kMaxMatrices = 1024;
 
 HYBRID_DEVICE int32_t matrix_of(const int32_t* ids, const int32_t* local, uint32_t slot) {
   const int32_t id = ids[slot];
@@ -59,9 +59,9 @@ sort_by_expert_kernel(const int32_t* ids, const int32_t* local, uint32_t n_slots
   if (threadIdx.x == 0 && blockIdx.x + 1 == n_matrices) routes.offsets[n_matrices] = place;
 }
 
-/// One block: a thread a matrix.
-HYBRID_KERNEL(kTilesThreads) expert_tiles_kernel(uint32_t n_matrices, const DeviceRoutes routes) {
-  HYBRID_SHARED(counts, uint32_t[kTilesThreads]);
+/// One block: a thread a matrix (and a few more, to fill the last warp).
+HYBRID_KERNEL(kMaxMatrices) expert_tiles_kernel(uint32_t n_matrices, const DeviceRoutes routes) {
+  HYBRID_SHARED(counts, uint32_t[kMaxMatrices]);
   const uint32_t m = threadIdx.x;
   const uint32_t begin = m < n_matrices ? routes.offsets[m] : 0;
   const uint32_t n = m < n_matrices ? routes.offsets[m + 1] - begin : 0;
@@ -69,7 +69,7 @@ HYBRID_KERNEL(kTilesThreads) expert_tiles_kernel(uint32_t n_matrices, const Devi
   __syncthreads();
   uint32_t at = 0;
   for (uint32_t i = 0; i < m; ++i) at += counts[i];
-  if (m + 1 == kTilesThreads) *routes.n_tiles = at + counts[m];
+  if (m + 1 == n_matrices) *routes.n_tiles = at + counts[m];
   for (uint32_t first = 0; first < n; first += kTileOutputs, ++at) {
     routes.tiles[at] = {static_cast<int32_t>(m), begin + first, smaller(kTileOutputs, n - first)};
   }

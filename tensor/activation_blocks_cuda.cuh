@@ -46,21 +46,21 @@ HYBRID_DEVICE void store_sums(ActivationBlock& block, uint32_t group, uint32_t l
   }
 }
 
-/// grid.x: blocks of 256 columns, grid.y: rows.
+/// grid.x: rows, of which there may be more than 65535; grid.y: blocks of 256 columns.
 template <bool kSiluMul>
 HYBRID_KERNEL(kQuantizeThreads)
 quantize_kernel(const float* x, uint64_t x_stride, const float* up, uint64_t up_stride,
                 uint32_t n_cols, ActivationBlock* to, const RowFilter filter) {
-  if (!has_row(filter, blockIdx.y)) return;
+  if (!has_row(filter, blockIdx.x)) return;
   const uint32_t group = threadIdx.x / 8, lane_of_group = threadIdx.x % 8;
-  const uint32_t in_block = 4 * threadIdx.x, column = 256 * blockIdx.x + in_block;
+  const uint32_t in_block = 4 * threadIdx.x, column = 256 * blockIdx.y + in_block;
   float v[4];
   uint32_t most = 0;
   for (uint32_t i = 0; i < 4; ++i) {
     v[i] = 0;
     if (column + i < n_cols) {
-      v[i] = x[blockIdx.y * x_stride + column + i];
-      if constexpr (kSiluMul) v[i] = silu(v[i]) * up[blockIdx.y * up_stride + column + i];
+      v[i] = x[blockIdx.x * x_stride + column + i];
+      if constexpr (kSiluMul) v[i] = silu(v[i]) * up[blockIdx.x * up_stride + column + i];
     }
     most = larger(most, float_to_bits(v[i]) & 0x7fffffffu);
   }
@@ -82,8 +82,8 @@ quantize_kernel(const float* x, uint64_t x_stride, const float* up, uint64_t up_
     sum += q[i];
     rest_sum += rest[i];
   }
-  ActivationBlock& first = to[static_cast<uint64_t>(blockIdx.y) * 2 * gridDim.x + blockIdx.x];
-  ActivationBlock& second = (&first)[gridDim.x];
+  ActivationBlock& first = to[static_cast<uint64_t>(blockIdx.x) * 2 * gridDim.y + blockIdx.y];
+  ActivationBlock& second = (&first)[gridDim.y];
   reinterpret_cast<uint32_t*>(first.q)[threadIdx.x] = pack_bytes(q);
   reinterpret_cast<uint32_t*>(second.q)[threadIdx.x] = pack_bytes(rest);
   const float nan = bits_to_float(0x7fc00000u);

@@ -47,6 +47,17 @@ HYBRID_DEVICE void fetch_activations(const PanelGemm& a, const uint32_t (&rows)[
   commit_copies();
 }
 
+/// Asks for the weights of a part of this warp's panels, about: a type's units may hold several
+/// parts, whose fields then lie elsewhere in the unit.
+HYBRID_DEVICE void prefetch_weights(const std::byte* const (&lanes)[kPanelsOfWarp],
+                                    uint64_t panel_bytes, uint32_t part, uint32_t n_parts) {
+  if (part >= n_parts) return;
+  const uint64_t begin = panel_bytes * part / n_parts, end = panel_bytes * (part + 1) / n_parts;
+  for (uint64_t at = begin + 128 * (threadIdx.x % 32); at < end; at += 128 * 32) {
+    for (int p = 0; p < kPanelsOfWarp; ++p) prefetch_l2(lanes[p] + at);
+  }
+}
+
 /// The fragment of 16 rows and columns 32 g + 16 half .. + 15, of which this lane has rows `lane /
 /// 4` and + 8, in the order described in panel_gemm_cuda.h.
 template <class Reader>
@@ -100,6 +111,7 @@ panel_gemm_kernel(const PanelGemm a) {
     } else {
       wait_copies<0>();
     }
+    prefetch_weights(lanes, a.panel_bytes, part + 2, n_parts);
     __syncthreads();
     const auto& x = x_tile[part % 2];
     const Reader readers[kPanelsOfWarp][2] = {

@@ -36,32 +36,32 @@ rope_table_kernel(const double* frequencies, uint32_t n_pairs, const int32_t* po
   table[2 * i + 1] = static_cast<float>(sin(angle));
 }
 
-/// A thread a pair of a head; grid.y: tokens.
+/// A thread a pair of a head; grid.x: tokens.
 HYBRID_KERNEL(kRowThreads)
 rotate_pairs_kernel(float* x, uint64_t x_stride, uint32_t n_heads, uint64_t head_stride,
                     const float* table, uint32_t n_dims) {
-  const uint32_t i = blockIdx.x * kRowThreads + threadIdx.x, n_pairs = n_dims / 2;
+  const uint32_t i = blockIdx.y * kRowThreads + threadIdx.x, n_pairs = n_dims / 2;
   if (i >= n_pairs * n_heads) return;
   const uint32_t pair = i % n_pairs;
-  const float* angle = table + static_cast<uint64_t>(blockIdx.y) * n_dims + 2 * pair;
-  float* at = x + blockIdx.y * x_stride + i / n_pairs * head_stride + 2 * pair;
+  const float* angle = table + static_cast<uint64_t>(blockIdx.x) * n_dims + 2 * pair;
+  float* at = x + blockIdx.x * x_stride + i / n_pairs * head_stride + 2 * pair;
   const float a = at[0], b = at[1], c = angle[0], s = angle[1];
   at[0] = a * c - b * s;
   at[1] = a * s + b * c;
 }
 
-/// A thread an element; grid.y: rows. kBf16: to `rounded`, filled up with zeros to its stride.
+/// A thread an element; grid.x: rows. kBf16: to `rounded`, filled up with zeros to its stride.
 template <bool kBf16>
 HYBRID_KERNEL(kRowThreads)
 silu_mul_kernel(float* gate, uint64_t gate_stride, const float* up, uint64_t up_stride, uint32_t n,
                 bf16_t* rounded, uint64_t rounded_stride, const RowFilter filter) {
-  if (!has_row(filter, blockIdx.y)) return;
-  const uint32_t i = blockIdx.x * kRowThreads + threadIdx.x;
-  float* g = gate + blockIdx.y * gate_stride + i;
-  const float* u = up + blockIdx.y * up_stride + i;
+  if (!has_row(filter, blockIdx.x)) return;
+  const uint32_t i = blockIdx.y * kRowThreads + threadIdx.x;
+  float* g = gate + blockIdx.x * gate_stride + i;
+  const float* u = up + blockIdx.x * up_stride + i;
   if constexpr (kBf16) {
     if (i < rounded_stride) {
-      rounded[blockIdx.y * rounded_stride + i] = float_to_bf16(i < n ? silu(*g) * *u : 0.0f);
+      rounded[blockIdx.x * rounded_stride + i] = float_to_bf16(i < n ? silu(*g) * *u : 0.0f);
     }
   } else {
     if (i < n) *g = silu(*g) * *u;
@@ -70,15 +70,15 @@ silu_mul_kernel(float* gate, uint64_t gate_stride, const float* up, uint64_t up_
 
 HYBRID_KERNEL(kRowThreads)
 add_rows_kernel(const float* x, uint64_t x_stride, float* y, uint64_t y_stride, uint32_t n) {
-  const uint32_t i = blockIdx.x * kRowThreads + threadIdx.x;
-  if (i < n) y[blockIdx.y * y_stride + i] += x[blockIdx.y * x_stride + i];
+  const uint32_t i = blockIdx.y * kRowThreads + threadIdx.x;
+  if (i < n) y[blockIdx.x * y_stride + i] += x[blockIdx.x * x_stride + i];
 }
 
 HYBRID_KERNEL(kRowThreads)
 to_bf16_kernel(const float* x, uint64_t x_stride, uint32_t n, bf16_t* y, uint64_t y_stride) {
-  const uint32_t i = blockIdx.x * kRowThreads + threadIdx.x;
+  const uint32_t i = blockIdx.y * kRowThreads + threadIdx.x;
   if (i >= y_stride) return;
-  y[blockIdx.y * y_stride + i] = float_to_bf16(i < n ? x[blockIdx.y * x_stride + i] : 0.0f);
+  y[blockIdx.x * y_stride + i] = float_to_bf16(i < n ? x[blockIdx.x * x_stride + i] : 0.0f);
 }
 
 }  // namespace hybrid::cuda

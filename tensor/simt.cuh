@@ -109,6 +109,9 @@ HYBRID_DEVICE float exp2_fast(float x) {
 /// for its other nibble.
 HYBRID_DEVICE uint32_t load_weight(const uint32_t* p) { return __ldg(p); }
 
+/// A hint: the 128 bytes around p will be read soon.
+HYBRID_DEVICE void prefetch_l2(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
+
 HYBRID_DEVICE uint32_t shared_address(const void* p) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(p));
 }

@@ -113,3 +113,24 @@ TEST_CASE("cuda: panel_gemm of tiles of several matrices, rows of x in any order
   }
   CHECK(rms.value() < 5e-3);
 }
+
+TEST_CASE("cuda: panel_gemm of a vector is the same bits in any company") {
+  const uint32_t n_cols = 512, n_rows = 20;
+  const DeviceWeights w(DType::q4_k, n_cols, n_rows, 1, 3);
+  Inputs in(70, n_cols);
+  const auto run = [&](uint32_t first, uint32_t n) {
+    DeviceBuffer<float> to(uint64_t{n} * n_rows);
+    PanelGemmArgs args;
+    args.w = w.view();
+    args.x = {in.rounded.data() + first * in.stride, in.stride};
+    args.n_outputs = n;
+    args.y = {to.data(), n_rows};
+    REQUIRE(panel_gemm_cuda(args, nullptr) == 0);
+    return written(to);
+  };
+  const auto all = run(0, 70);
+  for (const auto& [first, n] : {std::pair{0u, 1u}, {60u, 10u}, {3u, 17u}}) {
+    const auto some = run(first, n);
+    for (size_t i = 0; i < some.size(); ++i) CHECK(some[i] == all[first * n_rows + i]);
+  }
+}

@@ -129,3 +129,24 @@ TEST_CASE("cuda: panel_gemv with a vector for each head") {
     CHECK(rms.value() < tolerance(type));
   }
 }
+
+TEST_CASE("cuda: panel_gemv of a vector is the same bits in any company") {
+  for (const DType type : {DType::bf16, DType::q5_1, DType::q6_k}) {
+    const uint32_t n_cols = 768, n_rows = 16, stride = n_rows + 3;
+    const DeviceWeights w(type, n_cols, n_rows, 1, 3);
+    const auto x = activations(Spread::outliers, 7, n_cols, 4);
+    PanelGemvArgs args;
+    args.n_outputs = 7;
+    const auto all = run(w, x, args);
+    for (const uint32_t n : {1u, 2u, 3u}) {
+      args.n_outputs = n;
+      const std::vector<float> last(x.end() - n * n_cols, x.end());
+      const auto some = run(w, last, args);
+      for (uint32_t t = 0; t < n; ++t) {
+        for (uint32_t r = 0; r < n_rows; ++r) {
+          CHECK(some[t * stride + r] == all[(7 - n + t) * stride + r]);
+        }
+      }
+    }
+  }
+}

@@ -126,6 +126,7 @@ inline int32_t dot_signed(uint32_t a, uint32_t b, int32_t c) {
 }
 
 inline float exp2_fast(float x) { return std::exp2(x); }
+inline void prefetch_l2(const void*) {}
 inline uint32_t load_weight(const uint32_t* p) { return *p; }
 
 inline void copy_async_16(void* to, const void* from, bool is_valid) {
