@@ -44,6 +44,7 @@ class DeviceBuffer {
   size_t size() const { return n_; }
 
   void upload(const void* values) {
+    if (n_ == 0) return;
     std::memcpy(static_cast<void*>(data_), values, bytes());
     recorder::host_wrote(data_, bytes());
   }
