@@ -82,7 +82,7 @@ HYBRID_DEVICE void add_floats(const Reader& reader, int g, int i, const float* c
 /// once; grid.y: panels. At least one block an SM, not more: with that ptxas keeps the loads of a
 /// whole part in flight (about 120 registers for one token), which is worth more than warps are.
 template <DType type, int kTokens>
-HYBRID_KERNEL(kGemvThreads, 1)
+HYBRID_KERNEL(kGemvThreads)
 panel_gemv_kernel(const PanelGemv a) {
   using Reader = PanelReader<type>;
   HYBRID_SHARED(parts, float[kTokens][kGemvSlices][kPanelRows]);

@@ -9,7 +9,8 @@
 // __syncthreads, __syncwarp, __shfl_xor_sync, __launch_bounds__ by way of HYBRID_KERNEL); what is
 // PTX, or differs between the two, has a function in hybrid::cuda below:
 //
-//   HYBRID_KERNEL(n_threads) f(...)     a kernel of blocks of at most n_threads
+//   HYBRID_KERNEL(n_threads) f(...)     a kernel of blocks of at most n_threads; a second number:
+//                                       the blocks that an SM shall have room for
 //   HYBRID_DEVICE                       a function that kernels call
 //   HYBRID_SHARED(name, type)           a shared array or variable, 16-byte aligned, not
 //   initialised HYBRID_DYNAMIC_SHARED(name)         the shared bytes that the launch asked for,
@@ -33,7 +34,10 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
-#define HYBRID_KERNEL(...) static __global__ void __launch_bounds__(__VA_ARGS__)
+// One block an SM unless a kernel wants more. Without a number, ptxas aims at a higher occupancy of
+// its own and spilled a few bytes here and there for it.
+#define HYBRID_BOUNDS(n_threads, n_blocks, ...) __launch_bounds__(n_threads, n_blocks)
+#define HYBRID_KERNEL(...) static __global__ void HYBRID_BOUNDS(__VA_ARGS__, 1)
 #define HYBRID_DEVICE __device__ __forceinline__
 #define HYBRID_SHARED(name, ...) __shared__ __align__(16) hybrid::cuda::Same<__VA_ARGS__> name
 #define HYBRID_UNROLL _Pragma("unroll")
