@@ -4,7 +4,7 @@
 find_program(HYBRID_NVCC nvcc HINTS ENV CUDACXX ENV CUDA_HOME ENV CUDA_PATH /usr/local/cuda
              PATH_SUFFIXES bin)
 if(NOT HYBRID_NVCC)
-  message(FATAL_ERROR "HYBRID_CUDA is ON, but there is no nvcc: install the CUDA toolkit (12 or later), "
+  message(FATAL_ERROR "HYBRID_CUDA is ON, but there is no nvcc: install the CUDA toolkit (12.8 or later), "
                       "or say where it is with -DHYBRID_NVCC=/path/to/nvcc")
 endif()
 set(CMAKE_CUDA_COMPILER "${HYBRID_NVCC}")
