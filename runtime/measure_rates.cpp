@@ -120,32 +120,17 @@ class Measurer {
       : request_(request),
         workers_(workers),
         stop_(stop),
-        seconds_of_each_(effort.seconds_of_each / kRounds),
+        seconds_of_each_(effort.seconds_of_each),
         bytes_(std::max(effort.buffer_bytes, least_bytes()), workers) {}
 
-  /// The median of several rounds: neighbours on the same processor disturb one of them.
   std::vector<MeasuredRate> run() {
-    std::vector<std::vector<MeasuredRate>> rounds;
-    for (uint32_t i = 0; i < kRounds; ++i) {
-      measure_all();
-      rounds.push_back(std::exchange(rates_, {}));
-    }
-    measure_attention(rounds);
+    measure_all();
+    measure_attention();
     if (stopped()) return {};
-    std::vector<MeasuredRate> medians;
-    for (size_t i = 0; i < rounds.back().size(); ++i) {
-      std::vector<double> found;
-      for (const auto& round : rounds) found.push_back(round[i].flop_per_s);
-      std::nth_element(found.begin(), found.begin() + kRounds / 2, found.end());
-      medians.push_back(rounds.front()[i]);
-      medians.back().flop_per_s = found[kRounds / 2];
-    }
-    return medians;
+    return std::move(rates_);
   }
 
  private:
-  static constexpr uint32_t kRounds = 3;
-
   void measure_all() {
     for (const RateKind& kind : request_.kinds) {
       if (kind.op == RateOp::product) {
@@ -351,7 +336,7 @@ class Measurer {
     return up;
   }
 
-  void measure_attention(std::vector<std::vector<MeasuredRate>>& rounds) {
+  void measure_attention() {
     if (stopped()) return;
     const MlaShape& s = request_.attention;
     const AttentionOptions options{.key_type = request_.cache_type,
@@ -396,11 +381,8 @@ class Measurer {
                           .n_past = n_past,
                           .flop_per_s = work.flop(n_past, n_tokens) / seconds};
     };
-    for (auto& round : rounds) {
-      if (stopped()) return;
-      for (const uint32_t n_past : kPast) round.push_back(measure(1, n_past));
-      for (const uint32_t n_past : {0u, kPast[1]}) round.push_back(measure(kBatchTokens, n_past));
-    }
+    for (const uint32_t n_past : kPast) rates_.push_back(measure(1, n_past));
+    for (const uint32_t n_past : {0u, kPast[1]}) rates_.push_back(measure(kBatchTokens, n_past));
   }
 
   const RateRequest& request_;
@@ -465,6 +447,22 @@ RateRequest rates_needed(const ModelConfig& config, const ModelWeights& weights,
   const Weight& output = weights.output;
   add(RateOp::product, output, {output.n_cols(), std::min(output.n_rows(), kMaxRows), false});
   return request;
+}
+
+std::vector<MeasuredRate> typical_rates(const std::vector<std::vector<MeasuredRate>>& rounds) {
+  if (rounds.empty()) return {};
+  std::vector<MeasuredRate> typical = rounds.front();
+  std::vector<double> found(rounds.size());
+  for (size_t i = 0; i < typical.size(); ++i) {
+    for (size_t r = 0; r < rounds.size(); ++r) {
+      HYBRID_CHECK(rounds[r].size() == typical.size() && rounds[r][i].op == typical[i].op);
+      found[r] = rounds[r][i].flop_per_s;
+    }
+    const auto middle = found.begin() + static_cast<std::ptrdiff_t>(found.size() / 2);
+    std::nth_element(found.begin(), middle, found.end());
+    typical[i].flop_per_s = *middle;
+  }
+  return typical;
 }
 
 std::vector<MeasuredRate> measure_rates(const RateRequest& request, const RateEffort& effort,

@@ -41,13 +41,17 @@ RateRequest rates_needed(const ModelConfig& config, const ModelWeights& weights,
 
 /// What a measurement may take.
 struct RateEffort {
-  uint64_t buffer_bytes = 0;     // far beyond the caches is best; more where a call needs more
-  double seconds_of_each = 0.1;  // a rate; more where a call takes longer
+  uint64_t buffer_bytes = 0;       // far beyond the caches is best; more where a call needs more
+  double seconds_of_each = 0.035;  // a rate; more where a call takes longer
 };
 
-/// At the level in force, with all workers. None where `stop` ended it. Throws Error where
-/// the memory cannot be had.
+/// One round at the level in force, with all workers. None where `stop` ended it. Throws Error
+/// where the memory cannot be had.
 std::vector<MeasuredRate> measure_rates(const RateRequest& request, const RateEffort& effort,
                                         Workers& workers, const std::atomic<bool>* stop = nullptr);
+
+/// The medians of rounds that were measured alike, best with other work between them: neighbours on
+/// the same processor disturb one for seconds. Of an even number the faster of the middle ones.
+std::vector<MeasuredRate> typical_rates(const std::vector<std::vector<MeasuredRate>>& rounds);
 
 }  // namespace hybrid

@@ -138,7 +138,8 @@ double measure_peak(int n_threads) {
   return found.gb_per_s;
 }
 
-/// Rates of the kernels that a combination runs, each number of threads and level once.
+/// Rates of the kernels that combinations run, each number of threads and level for itself. Rounds
+/// are measured before and after tests, so that both see the same minutes.
 class RateMeasurements {
  public:
   RateMeasurements(const Engine& engine, double peak_gb_per_s)
@@ -146,36 +147,51 @@ class RateMeasurements {
         headers_(engine.options().model, engine.options().expert_groups),
         bandwidth_bytes_per_s_(peak_gb_per_s * 1e9) {}
 
-  /// At the level in force.
-  const PlanMachine& machine(const RunSettings& settings) {
+  /// Another round of what a combination runs, at the level in force, unless there were enough.
+  void measure(const RunSettings& settings) {
     const ExecutionOptions& e = settings.execution;
-    const auto key = std::tuple(simd_level(), e.n_threads, e.attention.key_type, settings.pack);
-    const auto found = machines_.find(key);
-    if (found != machines_.end()) return found->second;
-    const StoredRates rates = measure(settings);
-    store(rates);
-    return machines_.emplace(key, machine_with_rates(rates.bandwidth_bytes_per_s, rates.rates))
-        .first->second;
+    Kind& kind = kinds_[key_of(settings)];
+    if (kind.rounds.size() == kMostRounds) return;
+    Workers workers(e.n_threads);
+    const RateRequest request = rates_needed(engine_.model().config(), engine_.model().weights(),
+                                             e.attention.key_type, settings.pack, engine_.kept());
+    kind.rounds.push_back(measure_rates(request, effort(), workers, &stop_flag()));
+    if (stop_flag()) throw Interrupted{};
+    kind.rates = {.key = rates_key(e.n_threads),
+                  .bandwidth_bytes_per_s = bandwidth_bytes_per_s_,
+                  .measured = time_now(),
+                  .rates = typical_rates(kind.rounds)};
+    for (MeasuredRate& r : kind.rates.rates) r.measured = kind.rates.measured;
   }
-  const ModelHeaders& headers() const { return headers_; }
+
+  /// By the rounds so far; 0 where none was measured.
+  double predict(const RunSettings& settings, const BenchTest& test) const {
+    const auto found = kinds_.find(key_of(settings));
+    if (found == kinds_.end()) return 0;
+    const StoredRates& rates = found->second.rates;
+    return predicted_tps(headers_, settings, engine_.rules(),
+                         machine_with_rates(rates.bandwidth_bytes_per_s, rates.rates), test);
+  }
+
+  /// Keeps them for `plan`.
+  void store() const {
+    for (const auto& [key, kind] : kinds_) {
+      for (const MeasuredRate& r : kind.rates.rates) log_detail(rates_json({r})[0].dump());
+      store(kind.rates);
+    }
+  }
 
  private:
-  StoredRates measure(const RunSettings& settings) const {
+  using Key = std::tuple<SimdLevel, int, DType, bool>;
+  struct Kind {
+    std::vector<std::vector<MeasuredRate>> rounds;
+    StoredRates rates;
+  };
+  static constexpr size_t kMostRounds = 7;
+
+  static Key key_of(const RunSettings& settings) {
     const ExecutionOptions& e = settings.execution;
-    Workers workers(e.n_threads);
-    StoredRates rates{.key = rates_key(e.n_threads),
-                      .bandwidth_bytes_per_s = bandwidth_bytes_per_s_,
-                      .measured = time_now(),
-                      .rates = {}};
-    rates.rates = measure_rates(rates_needed(engine_.model().config(), engine_.model().weights(),
-                                             e.attention.key_type, settings.pack, engine_.kept()),
-                                effort(), workers, &stop_flag());
-    if (stop_flag()) throw Interrupted{};
-    for (MeasuredRate& r : rates.rates) {
-      r.measured = rates.measured;
-      log_detail(rates_json({r})[0].dump());
-    }
-    return rates;
+    return {simd_level(), e.n_threads, e.attention.key_type, settings.pack};
   }
 
   bool is_small() const { return tensor_bytes(headers_.file) < kLeastBytes; }
@@ -205,7 +221,7 @@ class RateMeasurements {
   const Engine& engine_;
   ModelHeaders headers_;
   double bandwidth_bytes_per_s_;
-  std::map<std::tuple<SimdLevel, int, DType, bool>, PlanMachine> machines_;
+  std::map<Key, Kind> kinds_;
 };
 
 void log_start(const Engine& engine, size_t n_rows) {
@@ -278,15 +294,17 @@ void bench(const Options& options) {
     BenchRow row = row_of(model, combination, execution);
     row.peak_gb_per_s = peak_gb_per_s;
     const RunSettings settings = run_settings(combination);
-    const PlanMachine& machine = rates.machine(settings);
+    rates.measure(settings);
     for (const BenchTest& test : tests) {
       row.test = test;
-      row.predicted_tps = predicted_tps(rates.headers(), settings, engine.rules(), machine, test);
       row.result = measure(model, execution, test, options.get_integer("repetitions"));
+      rates.measure(settings);
+      row.predicted_tps = rates.predict(settings, test);
       print(report.lines(row));
       flush_stdout();
     }
   }
+  rates.store();
 }
 
 }  // namespace hybrid::commands

@@ -61,6 +61,17 @@ TEST_CASE("a model needs the rates of its types, in the sizes of a layer") {
   CHECK(find_kind(none, RateOp::experts, DType::q4_k, true) == nullptr);
 }
 
+TEST_CASE("of several rounds the median counts, of two the faster") {
+  const auto round = [](double a, double b) {
+    return std::vector<MeasuredRate>{{.op = RateOp::product, .n_tokens = 1, .flop_per_s = a},
+                                     {.op = RateOp::product, .n_tokens = 8, .flop_per_s = b}};
+  };
+  CHECK(typical_rates({}).empty());
+  CHECK(typical_rates({round(3, 4)}) == round(3, 4));
+  CHECK(typical_rates({round(3, 4), round(5, 2)}) == round(5, 4));
+  CHECK(typical_rates({round(3, 4), round(5, 2), round(4, 9)}) == round(4, 4));
+}
+
 TEST_CASE("each kind is measured, with one token and with many, at every level") {
   const TempDir dir;
   const ModelHeaders tiny(dir.write("m.gguf", tiny_model({.quantised = true}).bytes()),
