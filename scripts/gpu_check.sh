@@ -70,7 +70,7 @@ step() {
   if ((status != 0)); then
     failed=1
     echo "--- $name: $outcome; the end of $log:"
-    tail -40 "$log"
+    tail -100 "$log"
   fi
   return $status
 }

@@ -57,3 +57,19 @@ TEST_CASE("gpu: the plugin's launch functions launch") {
   REQUIRE(ops->add_rows({x.data(), 4}, {y.data(), 4}, 4, 1, gpu::stream()) == 0);
   CHECK(y.download() == std::vector<float>{2, 4, 6, 8});
 }
+
+TEST_CASE("gpu: what nobody wrote of a buffer is seen") {
+  if (!gpu::fills_buffers()) {
+    MESSAGE("not tested: HYBRID_CUDA_TEST_UNFILLED leaves nothing to see");
+    return;
+  }
+  gpu::DeviceBuffer<float> some(3);
+  CHECK(some.first_unwritten() == 0);
+  std::vector<float> values = some.download();
+  values[0] = values[1] = 0;
+  some.upload(values.data());
+  CHECK(some.first_unwritten() == 2);
+  values[2] = 1;
+  some.upload(values.data());
+  CHECK(some.first_unwritten() == 3);
+}

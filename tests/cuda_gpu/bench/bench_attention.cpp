@@ -1,8 +1,11 @@
 // Attention on latents, and with made keys.
 
+#include <cuda_runtime_api.h>
 #include <fmt/format.h>
 
-#include <cuda_runtime_api.h>
+#include <algorithm>
+#include <string>
+#include <vector>
 
 #include "attention/mla_absorbed_cuda.h"
 #include "attention/mla_prefill_cuda.h"
@@ -99,8 +102,7 @@ void bench_prefill(const Machine&, uint32_t n_heads, uint32_t n_tokens) {
     const double us = median_us([&](uint64_t) { return mla_prefill_cuda(args, stream()); });
     // Of the keys that each query sees, not of whole tiles.
     const double pairs = 0.5 * n_tokens * (n_tokens + 1.0) * n_heads;
-    return Row{"mla_prefill", shape, us, 0, 0,
-               2.0 * (kQueryDim + kValueDim) * pairs / us * 1e-6};
+    return Row{"mla_prefill", shape, us, 0, 0, 2.0 * (kQueryDim + kValueDim) * pairs / us * 1e-6};
   });
 }
 

@@ -50,9 +50,9 @@ void bench_copies() {
   std::memset(registered.get(), 1, kMost);
   const auto row = [&](const char* kind, const void* from, uint64_t n_bytes) {
     const auto copy = [&] {
-      check(cudaMemcpyAsync(device.as<std::byte>(), from, n_bytes, cudaMemcpyHostToDevice,
-                            stream()),
-            "a copy to the device", n_bytes);
+      check(
+          cudaMemcpyAsync(device.as<std::byte>(), from, n_bytes, cudaMemcpyHostToDevice, stream()),
+          "a copy to the device", n_bytes);
       synchronize();
     };
     copy();
@@ -101,9 +101,9 @@ void bench_flags() {
   const double us = median_host_us(7, [&] {
     asked.store(0);
     answered.store(0);
-    check(launch_answers(words.as<uint32_t>(), words.as<uint32_t>() + 32, kTrips, kLimitNs,
-                         stream()),
-          "a launch");
+    check(
+        launch_answers(words.as<uint32_t>(), words.as<uint32_t>() + 32, kTrips, kLimitNs, stream()),
+        "a launch");
     const auto until = steady_clock::now() + nanoseconds(2 * kLimitNs);
     for (uint32_t i = 1; i <= kTrips; ++i) {
       asked.store(i, std::memory_order_release);
@@ -140,22 +140,21 @@ void bench_zero_copy() {
 }
 
 /// A part that fails says so, and the others go on.
-void say_why(const char* what, void (*part)()) {
+void run(const char* what, void (*part)()) {
   try {
     part();
   } catch (const Error& error) {
-    static_cast<void>(cudaGetLastError());
-    print({what, fmt::format("not measured: {}", error.what())});
+    say_why(what, "", error);
   }
 }
 
 }  // namespace
 
 void bench_host_link(const Machine&) {
-  say_why("copy to the device", bench_copies);
-  say_why("launch", bench_launches);
-  say_why("flag round trip", bench_flags);
-  say_why("a kernel reads pinned memory", bench_zero_copy);
+  run("copy to the device", bench_copies);
+  run("launch", bench_launches);
+  run("flag round trip", bench_flags);
+  run("a kernel reads pinned memory", bench_zero_copy);
 }
 
 }  // namespace hybrid::gpu

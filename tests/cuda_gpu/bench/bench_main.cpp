@@ -15,9 +15,10 @@ int main() {
   }
   try {
     Machine on = machine();
-    std::printf("%s, %u multiprocessors, %.0f MiB of L2. Medians of 7 series; nothing is in L2 when it is "
-                "used.\n\n", title().c_str(), on.n_multiprocessors,
-                static_cast<double>(on.l2_bytes) / (1 << 20));
+    std::printf(
+        "%s, %u multiprocessors, %.0f MiB of L2. Medians of 7 series; nothing is in L2 when it is "
+        "used.\n\n",
+        title().c_str(), on.n_multiprocessors, static_cast<double>(on.l2_bytes) / (1 << 20));
     print_head();
     on.copy_gbs = measure_copy(on);
     bench_memory(on);
@@ -27,6 +28,10 @@ int main() {
     bench_host_link(on);
   } catch (const std::exception& error) {
     std::printf("\nbench_cuda: %s\n", error.what());
+    return 1;
+  }
+  if (n_not_measured() > 0) {
+    std::printf("\nbench_cuda: %d rows were not measured\n", n_not_measured());
     return 1;
   }
   return 0;

@@ -1,8 +1,11 @@
 // Memory, and products of panels.
 
+#include <cuda_runtime_api.h>
 #include <fmt/format.h>
 
-#include <cuda_runtime_api.h>
+#include <algorithm>
+#include <string>
+#include <vector>
 
 #include "experts/moe_ffn_cuda.h"
 #include "tests/cuda_gpu/bench/bench_kernels.h"
@@ -72,8 +75,8 @@ void bench_gemv(const Machine& on, DType type, uint32_t n_vectors) {
       return panel_gemv_cuda(args, stream());
     });
     const double gbs = static_cast<double>(bytes) / us * 1e-3;
-    return Row{what, shape, us, gbs, gbs / on.copy_gbs,
-               2.0 * kCols * kRows * n_vectors / us * 1e-6};
+    return Row{
+        what, shape, us, gbs, gbs / on.copy_gbs, 2.0 * kCols * kRows * n_vectors / us * 1e-6};
   });
 }
 
@@ -94,8 +97,8 @@ void bench_gemm(const Machine& on, const std::string& of, DType type, uint32_t n
     std::vector<GemmTile> tiles;
     for (uint32_t m = 0; m < n_matrices; ++m) {
       for (uint32_t first = 0; first < n_each; first += kTileOutputs) {
-        tiles.push_back({static_cast<int32_t>(m), m * n_each + first,
-                         std::min(kTileOutputs, n_each - first)});
+        tiles.push_back(
+            {static_cast<int32_t>(m), m * n_each + first, std::min(kTileOutputs, n_each - first)});
       }
     }
     const std::vector<uint32_t> n_tiles{static_cast<uint32_t>(tiles.size())};
@@ -116,7 +119,11 @@ void bench_gemm(const Machine& on, const std::string& of, DType type, uint32_t n
       return panel_gemm_cuda(args, stream());
     });
     const double gbs = static_cast<double>(bytes) / us * 1e-3;
-    return Row{what, shape, us, gbs, gbs / on.copy_gbs,
+    return Row{what,
+               shape,
+               us,
+               gbs,
+               gbs / on.copy_gbs,
                2.0 * n_cols * n_rows * static_cast<double>(n_outputs) / us * 1e-6};
   });
 }
@@ -124,8 +131,8 @@ void bench_gemm(const Machine& on, const std::string& of, DType type, uint32_t n
 /// The routed experts of a layer for a few tokens, each with n_used of its own.
 void bench_decode(const Machine& on, const std::string& of, uint32_t n_embd, uint32_t n_ff,
                   uint32_t n_used, uint32_t n_tokens) {
-  const std::string shape = fmt::format("{}: {} x {}, {} experts each of {} tokens", of, n_embd,
-                                        n_ff, n_used, n_tokens);
+  const std::string shape =
+      fmt::format("{}: {} x {}, {} experts each of {} tokens", of, n_embd, n_ff, n_used, n_tokens);
   const std::string what = "moe_ffn Q4_K";
   print_or_say_why(what, shape, [&] {
     const uint32_t n_slots = n_used * n_tokens;
@@ -162,8 +169,7 @@ void bench_decode(const Machine& on, const std::string& of, uint32_t n_embd, uin
       return moe_ffn_cuda(args, stream());
     });
     const double gbs = static_cast<double>(read) / us * 1e-3;
-    return Row{what, shape, us, gbs, gbs / on.copy_gbs,
-               6.0 * n_embd * n_ff * n_slots / us * 1e-6};
+    return Row{what, shape, us, gbs, gbs / on.copy_gbs, 6.0 * n_embd * n_ff * n_slots / us * 1e-6};
   });
 }
 
@@ -213,7 +219,7 @@ void bench_experts(const Machine& on) {
   }
   for (const uint32_t n : {1u, 8u}) {
     bench_decode(on, "R1", 7168, 2048, 8, n);
-    bench_decode(on, "Lite", 2048, 1408, 6, n);
+    bench_decode(on, "Lite (downs Q8_0)", 2048, 1408, 6, n);
   }
 }
 

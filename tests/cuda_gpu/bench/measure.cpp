@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <vector>
 
 #include "base/error.h"
 #include "tests/cuda_gpu/bench/bench_kernels.h"
@@ -14,8 +15,10 @@ namespace hybrid::gpu {
 namespace {
 
 constexpr int kSeries = 7;
-constexpr double kSeriesUs = 2000;  // about how long a series takes
+constexpr double kSeriesUs = 2000;   // about how long a series takes
 constexpr uint64_t kMostCalls = 60;  // the queue of launches holds about a thousand
+
+int n_missing = 0;
 
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
@@ -64,8 +67,8 @@ double median_us(const std::function<CudaStatus(uint64_t i)>& launch) {
   };
   series_us(1);  // loads the kernels
   const double once = std::max(series_us(2), 1.0);
-  const auto n = static_cast<uint64_t>(
-      std::clamp(kSeriesUs / once, 1.0, static_cast<double>(kMostCalls)));
+  const auto n =
+      static_cast<uint64_t>(std::clamp(kSeriesUs / once, 1.0, static_cast<double>(kMostCalls)));
   std::vector<double> times;
   for (int s = 0; s < kSeries; ++s) times.push_back(series_us(n));
   return median(times);
@@ -97,16 +100,24 @@ void print(const Row& row) {
   std::fflush(stdout);
 }
 
+void say_why(const std::string& what, const std::string& shape, const std::exception& error) {
+  // A lack of memory leaves CUDA's last error behind; one that broke the GPU is told again by every
+  // row that follows.
+  static_cast<void>(cudaGetLastError());
+  print(
+      {what, fmt::format("{}{}not measured: {}", shape, shape.empty() ? "" : ": ", error.what())});
+  ++n_missing;
+}
+
 void print_or_say_why(const std::string& what, const std::string& shape,
                       const std::function<Row()>& body) {
   try {
     print(body());
   } catch (const Error& error) {
-    // A lack of memory leaves CUDA's last error behind; one that broke the GPU is told again by
-    // every row that follows.
-    static_cast<void>(cudaGetLastError());
-    print({what, fmt::format("{}: not measured: {}", shape, error.what())});
+    say_why(what, shape, error);
   }
 }
+
+int n_not_measured() { return n_missing; }
 
 }  // namespace hybrid::gpu

@@ -2,9 +2,9 @@
 // How bench_cuda measures, and its table.
 
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <string>
-#include <vector>
 
 #include "tests/cuda_gpu/gpu.h"
 
@@ -28,7 +28,7 @@ double median_host_us(int n, const std::function<void()>& body);
 /// So many sets of n_bytes each that one is out of L2 when it is used again.
 uint64_t n_sets(const Machine& on, uint64_t n_bytes);
 
-/// A row of the table; 0 where a figure means nothing. Flush prints at once.
+/// A row of the table; 0 where a figure means nothing.
 struct Row {
   std::string what, shape;
   double us = 0;
@@ -38,9 +38,13 @@ struct Row {
 };
 void print_head();
 void print(const Row& row);
-/// body(); a row that says why instead, where it throws (memory that is missing).
+/// Prints what body() gives; where it throws Error (memory that is missing), a row that says why.
 void print_or_say_why(const std::string& what, const std::string& shape,
                       const std::function<Row()>& body);
+/// A row for what was not measured.
+void say_why(const std::string& what, const std::string& shape, const std::exception& error);
+/// How many such rows there were.
+int n_not_measured();
 
 // The parts of the benchmark.
 double measure_copy(const Machine& on);
