@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # All that is to be seen on a GPU, in one call of less than 9 minutes (16 cores, no network): builds
-# release-cuda for this machine's GPU, runs the GPU tests, runs them under compute-sanitizer, and runs
-# the benchmark. Prints Markdown; the logs are in build/release-cuda/gpu_check.
+# release-cuda for this machine's GPU, runs the GPU tests, plainly and under compute-sanitizer, and
+# runs the benchmark. Prints Markdown; the logs are in build/release-cuda/gpu_check.
 #
 #   scripts/gpu_check.sh [--debs DIR]      --debs: unpacks DIR/*.deb into / first (needs root)
 #
@@ -83,8 +83,8 @@ report() {
   exit $failed
 }
 
-echo "GPU: $(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | head -1)," \
-  "compute capability $capability; $("$nvcc" --version | tail -1)"
+gpu=$(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | head -1)
+echo "GPU: $gpu, compute capability $capability; $("$nvcc" --version | tail -1)"
 step "configure" 60 $bench_s cmake --preset release-cuda -DHYBRID_TESTS=ON \
   -DHYBRID_NVCC="$nvcc" -DHYBRID_CUDA_ARCHS="${capability/./}-real" || report
 step "build" 300 $bench_s cmake --build --preset release-cuda --parallel "$(nproc)" \
@@ -93,8 +93,8 @@ step "plugin" 20 $bench_s "$build/test_cuda_plugin" || true
 step "tests" 60 $bench_s "$build/test_cuda_gpu" || true
 
 # memcheck runs all cases. The other tools are slower: racecheck and synccheck leave out those that
-# repeat a kernel for every type or size; initcheck leaves out one that copies back what no kernel is to
-# write (which it would report). Copies by the plugin are no kernels.
+# repeat a kernel for every type or size; initcheck leaves out one that copies back what no kernel is
+# to write (which it would report). Copies by the plugin are no kernels.
 repeated='*of every type*,*rows of any length*,*any number*,gpu:*'
 unwritten='*slots sorted by expert*,gpu:*'
 sanitizer=$(PATH="$PATH:$tools" command -v compute-sanitizer) || sanitizer=
