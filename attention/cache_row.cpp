@@ -18,11 +18,6 @@ uint64_t n_blocks(uint32_t n) { return divide_up(n, kBlock); }
 
 }  // namespace
 
-uint64_t CacheRow::n_bytes() const {
-  if (type != DType::q8_0) return row_bytes(type, dim());
-  return n_blocks(n) * sizeof(BlockQ8_0) + n_exact * sizeof(f16_t);
-}
-
 void CacheRow::store(const float* from, std::byte* to) const {
   const RowOps ops = row_ops();
   switch (type) {

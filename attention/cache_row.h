@@ -14,6 +14,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/half.h"
+#include "base/rounding.h"
 #include "tensor/dtype.h"
 
 namespace hybrid {
@@ -24,7 +26,10 @@ struct CacheRow {
   uint32_t n_exact = 0;
 
   uint32_t dim() const { return n + n_exact; }
-  uint64_t n_bytes() const;
+  uint64_t n_bytes() const {
+    if (type != DType::q8_0) return row_bytes(type, dim());
+    return row_bytes(type, round_up(n, 32)) + n_exact * sizeof(f16_t);
+  }
 
   /// from: dim() floats. to: n_bytes().
   void store(const float* from, std::byte* to) const;

@@ -1,5 +1,6 @@
-# The kernels of all layers (*_cuda.cu) for the architectures of HYBRID_CUDA_ARCHS, in one library. Code
-# for sm_80 is the floor; what a kernel computes is tested without a GPU (tests/cuda_host).
+# The kernels of all layers (*_cuda.cu) for the architectures of HYBRID_CUDA_ARCHS, in one library, and
+# the plugin (tensor/cuda_plugin.h) that has them. Code for sm_80 is the floor; what a kernel computes is
+# tested without a GPU (tests/cuda_host).
 
 find_program(HYBRID_NVCC nvcc HINTS ENV CUDACXX ENV CUDA_HOME ENV CUDA_PATH /usr/local/cuda
              PATH_SUFFIXES bin)
@@ -31,3 +32,28 @@ target_compile_options(cuda_kernels PRIVATE -fmad=false -Xptxas=-v
 find_package(Python3 REQUIRED COMPONENTS Interpreter)
 set_target_properties(cuda_kernels PROPERTIES CUDA_COMPILER_LAUNCHER
   "${Python3_EXECUTABLE};${CMAKE_SOURCE_DIR}/scripts/check_cuda_spills.py")
+
+# The plugin lies beside the program, and installed in ../lib/hybrid-run of its folder: cuda_plugin_paths()
+# looks there. CUDA's runtime is inside. The map hides what the libraries inside would show.
+
+# What launches ask of the CPU's side: how large a panel of a type is.
+add_library(cuda_plugin_host STATIC base/error.cpp base/utf8.cpp tensor/dtype.cpp tensor/panel.cpp
+            tensor/panel_exponent.cpp)
+target_include_directories(cuda_plugin_host PRIVATE ${CMAKE_SOURCE_DIR})
+target_link_libraries(cuda_plugin_host PRIVATE fmt::fmt-header-only hybrid_warnings)
+set_target_properties(cuda_plugin_host PROPERTIES POSITION_INDEPENDENT_CODE ON
+                      CXX_VISIBILITY_PRESET hidden)
+
+set(cuda_plugin_map ${CMAKE_SOURCE_DIR}/cmake/cuda_plugin.map)
+add_library(hybrid_cuda SHARED tensor/cuda_api.cu tensor/cuda_ops.cu experts/cuda_ops.cu
+            attention/cuda_ops.cu)
+target_link_libraries(hybrid_cuda PRIVATE cuda_kernels cuda_plugin_host)
+target_compile_options(hybrid_cuda PRIVATE
+  -Xcompiler=-Wall,-Wextra $<$<BOOL:${HYBRID_WERROR}>:-Werror=all-warnings>)
+target_link_options(hybrid_cuda PRIVATE -Wl,--version-script=${cuda_plugin_map} -Wl,--no-undefined)
+set_target_properties(hybrid_cuda PROPERTIES
+  CUDA_RUNTIME_LIBRARY Static CUDA_VISIBILITY_PRESET hidden LINK_DEPENDS ${cuda_plugin_map}
+  LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
+include(GNUInstallDirs)
+install(TARGETS hybrid_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_BINDIR}/../lib/hybrid-run
+        COMPONENT cuda)

@@ -35,7 +35,8 @@ int device_info(int device, CudaDeviceInfo* info) {
     if (status != cudaSuccess) return status;
     *info = {{},         n_total,      n_free, p.major, p.minor, p.multiProcessorCount,
              p.pciBusID, p.pciDeviceID};
-    std::strncpy(info->name, p.name, sizeof(info->name) - 1);
+    static_assert(sizeof(info->name) == sizeof(p.name));
+    std::memcpy(info->name, p.name, sizeof(p.name));
     return cudaSuccess;
   });
 }

@@ -53,7 +53,7 @@ struct CudaApi {
   int (*query_stream)(int device, void* stream);
 };
 
-/// The plugin's only function of this layer, by this name: the table, valid for ever.
+/// The plugin's function, by this name, that gives the table, valid as long as it is open.
 inline constexpr const char* kCudaApiSymbol = "hybrid_cuda_api";
 using CudaApiFunction = const CudaApi* (*)();
 

@@ -39,8 +39,7 @@ std::unique_ptr<CudaPlugin> CudaPlugin::open(const std::vector<std::filesystem::
     const auto api_of = reinterpret_cast<CudaApiFunction>(dlsym(library, kCudaApiSymbol));
     const CudaApi* api = api_of == nullptr ? nullptr : api_of();
     if (api == nullptr || api->version != kCudaApiVersion || api->n_bytes != sizeof(CudaApi)) {
-      reason = fmt::format("{} is of another version of this program: build both together",
-                           printable(path.string()));
+      reason = of_another_version(path);
       dlclose(library);
       return nullptr;
     }
@@ -53,6 +52,11 @@ std::unique_ptr<CudaPlugin> CudaPlugin::open(const std::vector<std::filesystem::
 }
 
 CudaPlugin::~CudaPlugin() { dlclose(library_); }
+
+std::string CudaPlugin::of_another_version(const std::filesystem::path& path) {
+  return fmt::format("{} is of another version of this program: build both together",
+                     printable(path.string()));
+}
 
 void* CudaPlugin::symbol(const char* name) const { return dlsym(library_, name); }
 

@@ -25,10 +25,22 @@ class CudaPlugin {
   const CudaApi& api() const { return *api_; }
   const std::filesystem::path& path() const { return path_; }
 
-  /// A function that another layer's table is had from; null where there is none.
+  /// A layer's table of launch functions (TensorCudaOps and its like), valid as long as this. Null
+  /// where the plugin has none, or one of another version; why is then in `reason`.
+  template <class Ops>
+  const Ops* ops(std::string& reason) const {
+    const auto function = reinterpret_cast<const Ops* (*)()>(symbol(Ops::kSymbol));
+    const Ops* ops = function == nullptr ? nullptr : function();
+    if (ops != nullptr && ops->version == Ops::kVersion && ops->n_bytes == sizeof(Ops)) return ops;
+    reason = of_another_version(path_);
+    return nullptr;
+  }
+
+  /// A function by its name; null where there is none.
   void* symbol(const char* name) const;
 
  private:
+  static std::string of_another_version(const std::filesystem::path& path);
   CudaPlugin(void* library, const CudaApi& api, std::filesystem::path path)
       : library_(library), api_(&api), path_(std::move(path)) {}
 

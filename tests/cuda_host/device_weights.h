@@ -58,7 +58,7 @@ inline std::unique_ptr<DeviceBuffer<ActivationBlock>> quantized(const std::vecto
   const auto n_rows = static_cast<uint32_t>(x.size() / n_cols);
   DeviceBuffer<float> from(x);
   auto to = std::make_unique<DeviceBuffer<ActivationBlock>>(n_rows * activation_row_blocks(n_cols));
-  quantize_rows_cuda({from.data(), n_cols}, n_cols, n_rows, to->data(), nullptr);
+  quantize_rows_cuda({from.data(), n_cols}, n_cols, n_rows, to->data(), stream());
   return to;
 }
 

@@ -80,7 +80,7 @@ void check_decode(const DecodeCase& c) {
     DeviceBuffer<float> scratch(mla_absorbed_scratch_bytes(args) / sizeof(float));
     args.out = out.data();
     args.scratch = scratch.data();
-    REQUIRE(mla_absorbed_cuda(args, nullptr) == 0);
+    REQUIRE(mla_absorbed_cuda(args, stream()) == 0);
     return written(out);
   });
   RelativeRms rms;
@@ -119,7 +119,7 @@ TEST_CASE("cuda: rows of the cache are the CPU's, bit for bit, and come back") {
       DeviceBuffer<int32_t> at(positions);
       DeviceBuffer<std::byte> cache(std::vector<std::byte>(expected.size()));
       store_cache_rows_cuda(row, {rows.data(), kLatentRow}, at.data(), n_tokens, cache.data(),
-                            nullptr);
+                            stream());
       return cache.download();
     });
     CHECK(found == expected);
@@ -127,7 +127,7 @@ TEST_CASE("cuda: rows of the cache are the CPU's, bit for bit, and come back") {
     const CachedRows cached(type, 9);
     DeviceBuffer<std::byte> cache(cached.bytes);
     DeviceBuffer<bf16_t> latents(9 * kLatentDim), exact(9 * kRopeDim);
-    load_cache_rows_cuda(row, cache.data(), 9, latents.data(), exact.data(), nullptr);
+    load_cache_rows_cuda(row, cache.data(), 9, latents.data(), exact.data(), stream());
     const auto found_latents = written(latents), found_exact = written(exact);
     for (uint32_t p = 0; p < 9; ++p) {
       for (uint32_t i = 0; i < kLatentRow; ++i) {
@@ -194,7 +194,7 @@ TEST_CASE("cuda: un-absorbed attention, causal, behind cached positions") {
     const auto found = same_under_schedules([&] {
       DeviceBuffer<float> out(uint64_t{c.n_tokens} * c.n_heads * kValueDim);
       args.out = {out.data(), uint64_t{c.n_heads} * kValueDim};
-      REQUIRE(mla_prefill_cuda(args, nullptr) == 0);
+      REQUIRE(mla_prefill_cuda(args, stream()) == 0);
       return written(out);
     });
     RelativeRms rms;

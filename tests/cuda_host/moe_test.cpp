@@ -35,7 +35,7 @@ void check_routing(const MoeShape& shape, const std::vector<float>& logits,
     DeviceBuffer<float> to_weights(n_slots);
     REQUIRE(route_tokens_cuda(shape, {from.data(), shape.n_experts},
                               bias.empty() ? nullptr : of_bias.data(), n_tokens, to_ids.data(),
-                              to_weights.data(), nullptr) == 0);
+                              to_weights.data(), stream()) == 0);
     return std::pair(written(to_ids), written(to_weights));
   });
   CHECK(found_ids == ids);
@@ -80,7 +80,7 @@ std::vector<float> run(const MoeCase& c, const ExpertWeights& w,
   args.y = {y.data(), n_embd};
   DeviceBuffer<std::byte> scratch(moe_ffn_scratch_bytes(args));
   args.scratch = scratch.data();
-  REQUIRE(moe_ffn_cuda(args, nullptr) == 0);
+  REQUIRE(moe_ffn_cuda(args, stream()) == 0);
   return y.download();
 }
 
@@ -117,7 +117,7 @@ TEST_CASE("cuda: routing by every rule, with a bias, ties and numbers that are n
   check_routing(small, {1, -INFINITY, 3, 2}, {});
   DeviceBuffer<float> damaged(std::vector<float>{1, NAN, 3, 2}), weights(4);
   DeviceBuffer<int32_t> ids(4);
-  route_tokens_cuda(small, {damaged.data(), 4}, nullptr, 1, ids.data(), weights.data(), nullptr);
+  route_tokens_cuda(small, {damaged.data(), 4}, nullptr, 1, ids.data(), weights.data(), stream());
   CHECK(written(ids) == std::vector<int32_t>{2, 3, 0, 1});
 }
 
@@ -134,7 +134,7 @@ TEST_CASE("cuda: slots sorted by expert, and their tiles") {
     const DeviceRoutes routes{tokens.data(), places.data(), offsets.data(), tiles.data(),
                               n_tiles.data()};
     REQUIRE(sort_by_expert_cuda(device_ids.data(), device_local.data(), n_slots, n_used, 4, routes,
-                                nullptr) == 0);
+                                stream()) == 0);
     const auto found = written(offsets);
     const auto found_places = written(places);
     const auto found_tokens = tokens.download();
@@ -215,7 +215,7 @@ TEST_CASE("cuda: a shared expert is a net for all tokens") {
     args.y = {y.data(), 256};
     DeviceBuffer<std::byte> scratch(moe_ffn_scratch_bytes(args));
     args.scratch = scratch.data();
-    REQUIRE(moe_ffn_cuda(args, nullptr) == 0);
+    REQUIRE(moe_ffn_cuda(args, stream()) == 0);
     CHECK(error(c, y.download()) < (n_tokens <= kMaxGemvTokens ? kVectors : kTiles));
   }
 }

@@ -31,7 +31,7 @@ struct Inputs {
         x(activations(Spread::gaussian, n_rows, n_cols, 4)),
         rounded(n_rows * stride) {
     DeviceBuffer<float> from(x);
-    to_bf16_cuda({from.data(), n_cols}, n_cols, n_rows, {rounded.data(), stride}, nullptr);
+    to_bf16_cuda({from.data(), n_cols}, n_cols, n_rows, {rounded.data(), stride}, stream());
   }
   DeviceRows<const bf16_t> rows() { return {rounded.data(), stride}; }
 };
@@ -49,7 +49,7 @@ void check(DType type, uint32_t n_cols, uint32_t n_rows, uint32_t n_outputs) {
   const auto y = same_under_schedules([&] {
     DeviceBuffer<float> to(uint64_t{n_outputs} * n_rows);
     args.y = {to.data(), n_rows};
-    REQUIRE(panel_gemm_cuda(args, nullptr) == 0);
+    REQUIRE(panel_gemm_cuda(args, stream()) == 0);
     return written(to);
   });
   RelativeRms rms, sum_rms;
@@ -100,7 +100,7 @@ TEST_CASE("cuda: panel_gemm of tiles of several matrices, rows of x in any order
   args.n_tiles = n_tiles.data();
   args.max_tiles = 5;
   args.y_bf16 = {y.data(), n_rows};
-  REQUIRE(panel_gemm_cuda(args, nullptr) == 0);
+  REQUIRE(panel_gemm_cuda(args, stream()) == 0);
   const auto found = written(y);
   RelativeRms rms;
   for (const GemmTile& tile : tiles) {
@@ -125,7 +125,7 @@ TEST_CASE("cuda: panel_gemm of a vector is the same bits in any company") {
     args.x = {in.rounded.data() + first * in.stride, in.stride};
     args.n_outputs = n;
     args.y = {to.data(), n_rows};
-    REQUIRE(panel_gemm_cuda(args, nullptr) == 0);
+    REQUIRE(panel_gemm_cuda(args, stream()) == 0);
     return written(to);
   };
   const auto all = run(0, 70);

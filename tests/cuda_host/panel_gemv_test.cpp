@@ -4,6 +4,9 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
+#include <cstring>
+
 #include "tests/cuda_host/device_weights.h"
 #include "tests/support/accuracy.h"
 
@@ -18,13 +21,14 @@ double tolerance(DType type) { return is_float(type) ? 1e-6 : 1e-4; }
 /// y of n_outputs vectors.
 std::vector<float> run(const DeviceWeights& w, const std::vector<float>& x, PanelGemvArgs args) {
   const DevicePanels& view = w.view();
-  DeviceBuffer<float> floats(x), y(uint64_t{args.n_outputs} * (view.n_rows + 3));
+  const std::vector<float> nothing(uint64_t{args.n_outputs} * (view.n_rows + 3), NAN);
+  DeviceBuffer<float> floats(x), y(nothing);
   const auto blocks = quantized(x, view.n_cols);
   args.w = view;
   args.x = blocks->data();
   args.x_floats = {floats.data(), view.n_cols};
   args.y = {y.data(), view.n_rows + 3};
-  REQUIRE(panel_gemv_cuda(args, nullptr) == 0);
+  REQUIRE(panel_gemv_cuda(args, stream()) == 0);
   return y.download();
 }
 

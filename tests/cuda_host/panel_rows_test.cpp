@@ -21,7 +21,7 @@ TEST_CASE("cuda: rows of panels of every type") {
     const auto found = same_under_schedules([&] {
       DeviceBuffer<int32_t> device_ids(ids);
       DeviceBuffer<float> y(ids.size() * n_cols);
-      REQUIRE(panel_rows_cuda(w.view(), device_ids.data(), 5, {y.data(), n_cols}, nullptr) == 0);
+      REQUIRE(panel_rows_cuda(w.view(), device_ids.data(), 5, {y.data(), n_cols}, stream()) == 0);
       return written(y);
     });
     for (size_t t = 0; t < ids.size(); ++t) {

@@ -40,7 +40,7 @@ TEST_CASE("cuda: rms_norm of rows of any length") {
     const auto x = random_floats(n_rows * stride, 1), weight = random_floats(n, 2);
     const auto y = same_under_schedules([&] {
       DeviceBuffer<float> from(x), w(weight), to(uint64_t{n_rows} * n);
-      rms_norm_cuda(rows(from, stride), w.data(), n, n_rows, 1e-6f, {to.data(), n}, nullptr);
+      rms_norm_cuda(rows(from, stride), w.data(), n, n_rows, 1e-6f, {to.data(), n}, stream());
       return written(to);
     });
     std::vector<double> expected;
@@ -64,10 +64,10 @@ TEST_CASE("cuda: rope turns the heads of a token to its position") {
     DeviceBuffer<double> frequencies(rope_frequencies(config));
     DeviceBuffer<int32_t> at(positions);
     DeviceBuffer<float> table(n_tokens * 64), to(x);
-    fill_rope_table_cuda(frequencies.data(), 64, at.data(), n_tokens, table.data(), nullptr);
+    fill_rope_table_cuda(frequencies.data(), 64, at.data(), n_tokens, table.data(), stream());
     // The rotary part of a head is its last 64 of 192.
     rotate_pairs_cuda({to.data() + 128, n_heads * head_stride}, n_heads, head_stride, table.data(),
-                      64, n_tokens, nullptr);
+                      64, n_tokens, stream());
     return to.download();
   });
   std::vector<float> expected = x;
@@ -88,10 +88,10 @@ TEST_CASE("cuda: silu_mul, sums and rounding to bf16, with gaps between rows") {
   DeviceBuffer<float> gate(a), up(b), sums(b);
   DeviceBuffer<bf16_t> halves(n_rows * 320), of_gate(n_rows * 320);
   silu_mul_cuda({gate.data(), stride}, rows(up, stride), n, n_rows, {halves.data(), 320}, {},
-                nullptr);
-  to_bf16_cuda({gate.data(), stride}, n, n_rows, {of_gate.data(), 320}, nullptr);
-  add_rows_cuda({gate.data(), stride}, {sums.data(), stride}, n, n_rows, nullptr);
-  silu_mul_cuda({gate.data(), stride}, rows(up, stride), n, n_rows, {}, {}, nullptr);
+                stream());
+  to_bf16_cuda({gate.data(), stride}, n, n_rows, {of_gate.data(), 320}, stream());
+  add_rows_cuda({gate.data(), stride}, {sums.data(), stride}, n, n_rows, stream());
+  silu_mul_cuda({gate.data(), stride}, rows(up, stride), n, n_rows, {}, {}, stream());
   const auto hidden = gate.download(), added = sums.download();
   const auto rounded = written(halves), rounded_gate = written(of_gate);
   for (uint32_t r = 0; r < n_rows; ++r) {
@@ -130,7 +130,7 @@ TEST_CASE("cuda: activations become the CPU's bytes, bit for bit") {
     const auto found = same_under_schedules([&] {
       DeviceBuffer<float> from(x);
       DeviceBuffer<ActivationBlock> to(expected.size());
-      quantize_rows_cuda(rows(from, n), n, n_rows, to.data(), nullptr);
+      quantize_rows_cuda(rows(from, n), n, n_rows, to.data(), stream());
       const auto blocks = written(to);
       std::vector<uint32_t> words(blocks.size() * sizeof(ActivationBlock) / 4);
       std::memcpy(words.data(), blocks.data(), words.size() * 4);
@@ -147,7 +147,7 @@ TEST_CASE("cuda: silu_mul into bytes") {
   DeviceBuffer<float> gate(a), up(b);
   const uint64_t n_blocks = n_activation_blocks(n);
   DeviceBuffer<ActivationBlock> to(2 * n_blocks);
-  silu_mul_quantize_cuda(rows(gate, n), rows(up, n), n, 1, to.data(), {}, nullptr);
+  silu_mul_quantize_cuda(rows(gate, n), rows(up, n), n, 1, to.data(), {}, stream());
   const auto blocks = written(to);
   for (uint32_t i = 0; i < n; ++i) {
     const ActivationBlock &first = blocks[i / 256], &rest = blocks[n_blocks + i / 256];

@@ -1,5 +1,6 @@
 #pragma once
-// Memory that stands for a device's: kernels may touch nothing else of the host.
+// Memory that stands for a device's: kernels may touch nothing else of the host. A GPU's own,
+// behind the same interface, is in tests/cuda_gpu/device_buffer.h.
 //
 // Exactly as long as asked for, so that ASan sees an access behind it; with guards around it where
 // the recorder watches. Filled with NaN until it is written.
@@ -49,7 +50,12 @@ class DeviceBuffer {
     recorder::host_wrote(data_, bytes());
   }
   std::vector<T> download() const { return std::vector<T>(data_, data_ + n_); }
-  bool is_written(size_t i) const { return recorder::is_written(data_ + i, sizeof(T)); }
+  /// The first element that nobody wrote, as far as this build knows; size() where there is none.
+  size_t first_unwritten() const {
+    size_t i = 0;
+    while (i < n_ && recorder::is_written(data_ + i, sizeof(T))) ++i;
+    return i;
+  }
 
  private:
   size_t bytes() const { return n_ * sizeof(T); }

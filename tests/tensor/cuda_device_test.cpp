@@ -12,6 +12,8 @@
 #include <vector>
 
 #include "base/error.h"
+#include "experts/cuda_ops.h"
+#include "tensor/cuda_ops.h"
 #include "tensor/cuda_plugin.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_dir.h"
@@ -246,5 +248,16 @@ TEST_CASE("a plugin that is missing, no library, or of another version is told a
   CHECK(CudaPlugin::open({broken}, reason) == nullptr);
   CHECK(reason.find("libhybrid_cuda.so cannot be opened: ") != std::string::npos);
   CHECK(CudaPlugin::open({dir.path() / "none", HYBRID_TEST_OLD_PLUGIN}, reason) == nullptr);
+  CHECK(reason.ends_with("is of another version of this program: build both together"));
+}
+
+TEST_CASE("a plugin's launch functions of another version, or missing ones, are refused") {
+  std::string reason;
+  const auto plugin = CudaPlugin::open({HYBRID_TEST_OLD_OPS_PLUGIN}, reason);
+  REQUIRE_MESSAGE(plugin != nullptr, reason);
+  CHECK(plugin->ops<TensorCudaOps>(reason) == nullptr);
+  CHECK(reason.ends_with("is of another version of this program: build both together"));
+  reason.clear();
+  CHECK(plugin->ops<ExpertsCudaOps>(reason) == nullptr);
   CHECK(reason.ends_with("is of another version of this program: build both together"));
 }
