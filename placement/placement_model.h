@@ -41,7 +41,7 @@ struct PlacementPiece {
   std::optional<ExpertRange> experts = {};
   uint32_t unit = 0;
   uint64_t cpu_bytes = 0;          // in the layout that the CPU's kernels read
-  uint64_t accelerator_bytes = 0;  // in the file's blocks
+  uint64_t accelerator_bytes = 0;  // in the layout that a GPU's kernels read
   uint64_t token_bytes = 0;        // of accelerator_bytes, that a decoded token reads
   double token_flop = 0;           // a token's multiplications and additions with it
   uint64_t cache_bytes = 0;        // of the context, where the layer's cache lies with this piece

@@ -74,7 +74,8 @@ class Builder {
     piece.unit = unit_of(t);
     out_.cpu_weights.push_back(cpu_weights(index, n, n_all));
     piece.cpu_bytes = out_.cpu_weights.back().taken();
-    piece.accelerator_bytes = t.tensor->info.n_bytes / n_all * n;
+    const uint64_t file_bytes = t.tensor->info.n_bytes;
+    piece.accelerator_bytes = accelerator_bytes(index) / n_all * n;
     piece.token_bytes = t.bytes_per_token * n / n_all;
     piece.type = t.tensor->info.type;
     const TensorLayout layout = plan_.tensors[index].layout;
@@ -84,9 +85,11 @@ class Builder {
                     layout == TensorLayout::mapped;
     if (t.role != TensorRole::norm) {
       const double share = static_cast<double>(piece.token_bytes) /
-                           static_cast<double>(std::max<uint64_t>(t.tensor->info.n_bytes, 1));
+                           static_cast<double>(std::max<uint64_t>(file_bytes, 1));
       const TensorView view = GgufFile::describe(*t.tensor);
       piece.token_flop = 2 * share * static_cast<double>(view.n_elements());
+      piece.token_bytes =
+          static_cast<uint64_t>(share * static_cast<double>(accelerator_bytes(index)));
     }
     if (holds_cache(t)) {
       const uint64_t n_layers = headers_.config.n_layers;
@@ -95,6 +98,13 @@ class Builder {
     }
     out_.model.pieces.push_back(piece);
     out_.rule_of.push_back(part.rule);
+  }
+
+  /// Of a whole tensor on a GPU: its kernels read matrices in panels, as the CPU's do.
+  uint64_t accelerator_bytes(uint32_t index) const {
+    const GgufTensor& tensor = *out_.inventory[index].tensor;
+    if (plan_.tensors[index].layout == TensorLayout::floats) return tensor.info.n_bytes;
+    return packed_bytes(Weight{GgufFile::describe(tensor)});
   }
 
   /// The tensor that a layer's cache goes with: the latent's down-projection, one in each layer.

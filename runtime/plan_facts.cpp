@@ -57,9 +57,13 @@ std::string device_text(const PlacementPlan& plan, const TensorPlace& place) {
   return place.on_disk ? text_of({DeviceKind::disk}) : text_of(plan.devices[place.device].name);
 }
 
+std::string_view accelerator_layout(TensorLayout layout) {
+  return name_of(layout == TensorLayout::floats ? layout : TensorLayout::panels);
+}
+
 std::string_view layout_name(const PlacementPlan& plan, uint32_t tensor, uint32_t device) {
-  if (plan.devices[device].name.is_accelerator()) return "blocks";
-  return name_of(plan.run.tensors[tensor].layout);
+  const TensorLayout layout = plan.run.tensors[tensor].layout;
+  return plan.devices[device].name.is_accelerator() ? accelerator_layout(layout) : name_of(layout);
 }
 
 double decode_rate(const PlacementPlan& plan, uint64_t n_past) {

@@ -33,7 +33,9 @@ std::string device_text(const PlacementPlan& plan, const TensorPlace& place);
 /// Of each tensor of the inventory; none for those that the model does not use.
 std::vector<std::vector<TensorPlace>> tensor_places(const PlacementPlan& plan);
 
-/// "panels", or "blocks" on an accelerator, which takes tensors as the file has them.
+/// How accelerators hold a tensor that has this layout on the CPU.
+std::string_view accelerator_layout(TensorLayout layout);
+/// "panels" and the like, where a tensor lies.
 std::string_view layout_name(const PlacementPlan& plan, uint32_t tensor, uint32_t device);
 
 /// Tokens per second, one after the other, behind n_past cached ones; 0 where it does not fit.

@@ -56,10 +56,8 @@ std::string plan_text(const ModelHeaders& model, const PlacementPlan& plan,
 ///   rules        [{pattern, device, experts: "0-31" or null, origin, matched: tensors, decided: of
 ///                them}]
 ///   tensors      [{name, type, shape, bytes, role, device, node, layout: panels | mapped | floats
-///   |
-///                blocks (of the file, on a GPU) | unused, rule: "PATTERN=DEVICE" or null}], and,
-///                where experts of a tensor lie apart, parts: [{experts, device, node, layout,
-///                rule}]
+///                | unused, rule: "PATTERN=DEVICE" or null}], and, where experts of a tensor lie
+///                apart, parts: [{experts, device, node, layout, rule}]
 nlohmann::ordered_json plan_json(const ModelHeaders& model, const PlacementPlan& plan,
                                  const PlanContext& context);
 

@@ -249,7 +249,10 @@ std::string tensors_text(const PlacementPlan& plan) {
     const bool is_on_gpu = !kind.n_on.empty() && kind.n_on.rbegin()->first != 0;
     const bool is_on_cpu = kind.n_on.empty() || kind.n_on.begin()->first == 0;
     std::string layout = is_on_cpu ? std::string(name_of(kind.layout)) : "";
-    if (is_on_gpu) layout += layout.empty() ? "blocks" : ", blocks";
+    if (is_on_gpu) {
+      const std::string_view there = accelerator_layout(kind.layout);
+      if (layout != there) layout += fmt::format("{}{}", layout.empty() ? "" : ", ", there);
+    }
     table.add({printable(kind.name), std::to_string(kind.n_tensors),
                std::string(name_of(kind.type)), format_bytes(kind.n_bytes), devices, layout});
   }
