@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/rounding.h"
 #include "tensor/matmul.h"
 #include "tensor/panel_matmul.h"
 #include "tensor/row_ops.h"
@@ -18,7 +19,7 @@ namespace {
 constexpr uint64_t kUnitRows = 32;
 static_assert(kUnitRows == HiddenRows::kCols && kUnitRows == 2 * kPanelRows);
 
-uint64_t n_units(uint64_t n_rows) { return (n_rows + kUnitRows - 1) / kUnitRows; }
+uint64_t n_units(uint64_t n_rows) { return divide_up(n_rows, kUnitRows); }
 
 /// Rows [begin, end) of one job.
 struct JobRows {
@@ -27,7 +28,7 @@ struct JobRows {
   uint64_t begin, end;
 
   uint64_t first_panel() const { return begin / kPanelRows; }
-  uint64_t end_panel() const { return (end + kPanelRows - 1) / kPanelRows; }
+  uint64_t end_panel() const { return divide_up(end, kPanelRows); }
 };
 
 class Runner {
@@ -282,8 +283,7 @@ class Runner {
     } else {
 #if defined(__x86_64__)
       const TileRows all = input_tiles(rows.index);
-      const TileRows x =
-          all.part(slot / all.per_tile, (n + all.per_tile - 1) / all.per_tile, n_embd_);
+      const TileRows x = all.part(slot / all.per_tile, divide_up(n, all.per_tile), n_embd_);
       const auto store = [&](const Bf16Product::Sums& s) {
         Bf16Product::Sums at = s;
         at.pair -= begin / 2;
@@ -298,8 +298,7 @@ class Runner {
   static void float_rows(const Weight& w, const float* x, uint64_t n, uint64_t begin, uint64_t end,
                          float* y, uint64_t stride) {
     if (simd_level() != SimdLevel::scalar && w.type() != DType::f32) {
-      return multiply_floats(w, x, n, y, stride, begin / kPanelRows,
-                             (end + kPanelRows - 1) / kPanelRows);
+      return multiply_floats(w, x, n, y, stride, begin / kPanelRows, divide_up(end, kPanelRows));
     }
     const TensorView part = w.rows.rows(begin, end - begin);
     matmul_rows({part, x, w.n_cols(), y, stride, n}, 0, end - begin);

@@ -54,7 +54,7 @@ class WeightBytes {
  public:
   WeightBytes(uint64_t n_bytes, Workers& workers) : bytes_(n_bytes), exponents_(kMaxPanels) {
     constexpr uint64_t kChunk = uint64_t{1} << 20;
-    workers.parallel_for((n_bytes + kChunk - 1) / kChunk, 1, [&](uint64_t begin, uint64_t end) {
+    workers.parallel_for(divide_up(n_bytes, kChunk), 1, [&](uint64_t begin, uint64_t end) {
       for (uint64_t i = begin; i < end; ++i) {
         fill(i, bytes_.data() + i * kChunk, std::min(kChunk, n_bytes - i * kChunk));
       }

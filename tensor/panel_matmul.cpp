@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/rounding.h"
 #include "tensor/panel_float.h"
 #include "tensor/panel_int16.h"
 #include "tensor/panel_int8.h"
@@ -44,8 +45,8 @@ TileCut tile_cut(const TileRows& x, uint64_t n_cols, bool can_add) {
   const uint64_t per_column = 2 * kTileTokens * (x.rest == nullptr ? 1 : 2);
   const uint64_t fit = kCacheBytes / per_column / (can_add ? most : 1);
   if (!can_add) return {std::clamp<uint64_t>(fit / n_cols, 1, most), n_cols};
-  const uint64_t n_parts = (n_cols + fit - 1) / fit;
-  return {most, ((n_cols + n_parts - 1) / n_parts + kUnit - 1) / kUnit * kUnit};
+  const uint64_t n_parts = divide_up(n_cols, fit);
+  return {most, round_up(divide_up(n_cols, n_parts), kUnit)};
 }
 
 /// Pairs of panels that all runs of tokens meet before the next ones follow: where all tokens'
@@ -119,7 +120,7 @@ void multiply_tiles(const Weight& first, const Weight& second, const TileRows& x
   const bool two = !second.empty();
   const TileCut cut = tile_cut(x, first.n_cols(), !two);
   const uint64_t per_pair = two ? 1 : 2, n_panels = first.n_panels();
-  const uint64_t all_runs = (x.n_tiles + cut.n_tiles - 1) / cut.n_tiles;
+  const uint64_t all_runs = divide_up(x.n_tiles, cut.n_tiles);
   const bool in_panels = first.packed() && (!two || second.packed());
   const uint64_t step = in_panels ? pairs_in_cache(first, x, all_runs) : 1;
   for (uint64_t pair = pair_begin, next = 0; pair < pair_end; pair = next) {
@@ -129,7 +130,7 @@ void multiply_tiles(const Weight& first, const Weight& second, const TileRows& x
     const PanelMatrix b = two ? panels_of(second, begin, end, 1) : PanelMatrix{};
     uint64_t n_runs = all_runs;
     for (uint64_t t = 0, n = 0; t < x.n_tiles; t += n, --n_runs) {
-      n = (x.n_tiles - t + n_runs - 1) / n_runs;
+      n = divide_up(x.n_tiles - t, n_runs);
       const auto moved = [&](const Bf16Product::Sums& sums) {
         Bf16Product::Sums at = sums;
         at.pair += pair;
@@ -158,9 +159,9 @@ void multiply_int16(const Weight& w, const Int16Rows& x, float* y, uint64_t y_st
   for (uint64_t p = begin; p < end; p += step) {
     const PanelMatrix panels = panels_of(w, p, std::min(end, p + step));
     kernels.row_scales(panels, row_scales);
-    uint64_t n_runs = (n_tiles + Int16Product::kMaxTiles - 1) / Int16Product::kMaxTiles;
+    uint64_t n_runs = divide_up(n_tiles, Int16Product::kMaxTiles);
     for (uint64_t t = 0, n = 0; t < n_tiles; t += n, --n_runs) {
-      n = (n_tiles - t + n_runs - 1) / n_runs;
+      n = divide_up(n_tiles - t, n_runs);
       kernels.product({panels, row_scales, x.part(t, n, n_cols),
                        y + t * kTileTokens * y_stride + (p - begin) * kPanelRows, y_stride});
     }

@@ -60,6 +60,16 @@ std::string devices_of(const PlacementPlan& plan, const std::string& part) {
   return text;
 }
 
+/// What lint says of rules, a line each.
+std::string findings_text(const HeaderFile& file, const char* rules, const PlanMachine& machine) {
+  std::string text;
+  for (const std::string& f :
+       plan_placement(file.headers, settings(4096), parse_rules(rules, "-ot"), machine).findings) {
+    text += f + "\n";
+  }
+  return text;
+}
+
 }  // namespace
 
 TEST_CASE("R1 on one GPU of 24 GB: all but the routed experts are on it") {
@@ -148,15 +158,7 @@ TEST_CASE("a rule for a device that is not there says which ones are") {
 TEST_CASE("lint finds rules without effect, experts torn apart and layers scattered") {
   const HeaderFile lite(lite_headers());
   const PlanMachine machine = machine_with(64 * kGiB, 2, 24 * kGiB);
-  const auto findings = [&](const char* rules) {
-    std::string text;
-    for (const std::string& f :
-         plan_placement(lite.headers, settings(4096), parse_rules(rules, "-ot"), machine)
-             .findings) {
-      text += f + "\n";
-    }
-    return text;
-  };
+  const auto findings = [&](const char* rules) { return findings_text(lite, rules, machine); };
   CHECK(findings("exps=CPU") == "");
   CHECK(findings("ffn_upp_exps=CPU") ==
         "rule ffn_upp_exps=CPU (-ot) matches no tensor; names are like blk.3.ffn_up_exps.weight, "
@@ -195,15 +197,7 @@ TEST_CASE(
 TEST_CASE("a rule whose experts slow prefill is found, with both figures") {
   const HeaderFile lite(lite_headers());
   PlanMachine machine = machine_with(64 * kGiB, 2, 24 * kGiB);
-  const auto findings = [&](const char* rules) {
-    std::string text;
-    for (const std::string& f :
-         plan_placement(lite.headers, settings(4096), parse_rules(rules, "-ot"), machine)
-             .findings) {
-      text += f + "\n";
-    }
-    return text;
-  };
+  const auto findings = [&](const char* rules) { return findings_text(lite, rules, machine); };
   // Without rates of products nothing is said.
   CHECK(findings(R"(blk\.[1-9]\.ffn_.*_exps=CPU)") == "");
   machine.devices[0].speed.flop_rate = 1e12;
