@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "numa/memory_info.h"
 #include "runtime/stored_rates.h"
 
@@ -29,8 +30,8 @@ std::string rates_text(const PlanDevice& device, bool is_known) {
 
 /// "measured at 2026-11-21T19:50Z with 2 threads"
 std::string measured_text(const StoredRates& rates) {
-  return fmt::format("measured on this machine at {} with {} thread{} ({})", rates.measured,
-                     rates.key.n_threads, rates.key.n_threads == 1 ? "" : "s",
+  return fmt::format("measured on this machine at {} with {} ({})", rates.measured,
+                     plural(rates.key.n_threads, "thread"),
                      printable(rates_path(rates.key).string(), 4096));
 }
 

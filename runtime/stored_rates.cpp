@@ -10,6 +10,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/text.h"
 #include "numa/cpu_model.h"
 #include "placement/json_file.h"
 #include "runtime/user_cache.h"
@@ -46,9 +47,8 @@ StoredRates read_file(const fs::path& path) {
 }
 
 std::string key_text(const RatesKey& key) {
-  return fmt::format("{}, {} node{}, {} thread{}, {}", key.cpu, key.n_nodes,
-                     key.n_nodes == 1 ? "" : "s", key.n_threads, key.n_threads == 1 ? "" : "s",
-                     name_of(key.isa));
+  return fmt::format("{}, {}, {}, {}", key.cpu, plural(key.n_nodes, "node"),
+                     plural(key.n_threads, "thread"), name_of(key.isa));
 }
 
 }  // namespace

@@ -132,8 +132,8 @@ double measure_peak(int n_threads) {
   Workers workers(n_threads);
   const ReadBandwidth found =
       measure_read_bandwidth(workers, bandwidth_buffer_bytes(available_memory_bytes()));
-  log_info(fmt::format("memory: {:.1f} GB/s read by {} thread{} (best of {} passes over {})",
-                       found.gb_per_s, n_threads, n_threads > 1 ? "s" : "", found.n_passes,
+  log_info(fmt::format("memory: {:.1f} GB/s read by {} (best of {} passes over {})", found.gb_per_s,
+                       plural(static_cast<uint64_t>(n_threads), "thread"), found.n_passes,
                        format_bytes(found.buffer_bytes)));
   return found.gb_per_s;
 }
