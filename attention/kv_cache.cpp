@@ -51,7 +51,9 @@ uint64_t layer_bytes(const KvCache::Shape& s) {
 
 }  // namespace
 
-void KvCache::Unmap::operator()(std::byte* p) const { munmap(p, n_bytes); }
+void KvCache::Unmap::operator()(std::byte* p) const {
+  if (n_bytes > 0) munmap(p, n_bytes);
+}
 
 uint64_t KvCache::Shape::n_bytes() const {
   uint64_t n = 0;
@@ -137,17 +139,15 @@ void KvCache::load_transposed(uint32_t layer, uint32_t dim, uint32_t first, uint
   dequantize(type, transposed(layer, dim) + row_bytes(type, first), to, n);
 }
 
-std::vector<std::span<std::byte>> KvCache::spans(uint32_t n) {
-  HYBRID_CHECK(n <= shape_.n_ctx);
+std::vector<std::span<std::byte>> KvCache::layer_spans(uint32_t layer, uint32_t n) const {
+  HYBRID_CHECK(layer < shape_.n_layers && n <= shape_.n_ctx);
   std::vector<std::span<std::byte>> out;
-  for (uint32_t layer = 0; layer < shape_.n_layers; ++layer) {
-    for (uint32_t h = 0; h < shape_.n_heads; ++h) {
-      out.emplace_back(keys(layer, h), n * shape_.key.n_bytes());
-      if (!shape_.values_in_keys()) out.emplace_back(values(layer, h), n * shape_.value.n_bytes());
-    }
-    for (uint32_t i = 0; shape_.transposed && i < shape_.key.n; ++i) {
-      out.emplace_back(transposed(layer, i), row_bytes(transposed_type(shape_), n));
-    }
+  for (uint32_t h = 0; h < shape_.n_heads; ++h) {
+    out.emplace_back(keys(layer, h), n * shape_.key.n_bytes());
+    if (!shape_.values_in_keys()) out.emplace_back(values(layer, h), n * shape_.value.n_bytes());
+  }
+  for (uint32_t i = 0; shape_.transposed && i < shape_.key.n; ++i) {
+    out.emplace_back(transposed(layer, i), row_bytes(transposed_type(shape_), n));
   }
   return out;
 }
@@ -156,9 +156,11 @@ void KvCache::copy_prefix(KvCache& from, uint32_t n) {
   Shape same = from.shape_;
   same.n_ctx = shape_.n_ctx;
   HYBRID_CHECK(same == shape_);
-  const auto to_spans = spans(n), from_spans = from.spans(n);
-  for (size_t i = 0; i < to_spans.size(); ++i) {
-    std::memcpy(to_spans[i].data(), from_spans[i].data(), to_spans[i].size());
+  for (uint32_t layer = 0; layer < shape_.n_layers; ++layer) {
+    const auto to_spans = layer_spans(layer, n), from_spans = from.layer_spans(layer, n);
+    for (size_t i = 0; i < to_spans.size(); ++i) {
+      std::memcpy(to_spans[i].data(), from_spans[i].data(), to_spans[i].size());
+    }
   }
 }
 

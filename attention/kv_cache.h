@@ -40,6 +40,9 @@ class KvCache {
   /// Reserves address space for all rows; pages are taken from the system as rows are written.
   /// Throws Error where that fails (says how many bytes were asked for).
   explicit KvCache(const Shape& shape);
+  /// In memory of shape.n_bytes() that the caller keeps, of a device perhaps: then only what runs
+  /// there may follow it.
+  KvCache(const Shape& shape, std::byte* memory) : shape_(shape), data_(memory, Unmap{0}) {}
 
   const Shape& shape() const { return shape_; }
   uint64_t n_bytes() const { return shape_.n_bytes(); }
@@ -62,15 +65,15 @@ class KvCache {
     return keys(layer, head) + position * shape_.key.n_bytes();
   }
 
-  /// The memory that the first n positions take, in a fixed order: for copies and files.
-  std::vector<std::span<std::byte>> spans(uint32_t n_positions);
+  /// The memory that a layer's first n positions take, in a fixed order: for copies and files.
+  std::vector<std::span<std::byte>> layer_spans(uint32_t layer, uint32_t n_positions) const;
 
   /// Makes the first n positions those of another cache of the same shape but for n_ctx.
   void copy_prefix(KvCache& from, uint32_t n_positions);
 
  private:
   struct Unmap {
-    uint64_t n_bytes;
+    uint64_t n_bytes;  // 0: somebody else's
     void operator()(std::byte* p) const;
   };
   std::byte* keys(uint32_t layer, uint32_t head) const;

@@ -10,7 +10,7 @@
 namespace hybrid {
 
 struct ExpertsCudaOps {
-  static constexpr uint32_t kVersion = 1;
+  static constexpr uint32_t kVersion = 2;
   static constexpr const char* kSymbol = "hybrid_experts_cuda_ops";
 
   uint32_t version;

@@ -8,12 +8,13 @@
 namespace hybrid {
 namespace {
 
-/// y[t] += sum over k of weight * out[slot of (t, k)].
+/// y[t] = sum over k of weight * out[slot of (t, k)].
 void combine(const MoeFfnArgs& args, uint32_t n_used, const MoeFfnScratch& s, Workers& workers) {
   const uint64_t n_embd = args.input.n_cols();
   const VectorOps ops = vector_ops();
   const auto* out = reinterpret_cast<const float*>(s.out.data());
   workers.parallel_for(args.input.n_tokens(), 8, [&](uint64_t begin, uint64_t end) {
+    std::fill(args.y + begin * n_embd, args.y + end * n_embd, 0.0F);
     for (uint64_t slot = begin * n_used; slot < end * n_used; ++slot) {
       ops.axpy(args.weights[slot], out + uint64_t{s.place[slot]} * n_embd,
                args.y + slot / n_used * n_embd, n_embd);

@@ -2,7 +2,7 @@
 // The routed experts of one layer:
 //
 //   hidden[t,k] = silu(gate_e x_t) * (up_e x_t)     e = ids[t,k]
-//   y_t        += sum_k weights[t,k] * down_e hidden[t,k]
+//   y_t         = sum_k weights[t,k] * down_e hidden[t,k]
 //
 // Each (token, k) has a slot of its own that one task writes, and slots are summed in the order of
 // k: threads do not change a bit of a token's result.
@@ -19,7 +19,7 @@ namespace hybrid {
 
 struct MoeFfnArgs {
   MatmulInput& input;              // [n_tokens][n_embd]
-  float* y = nullptr;              // [n_tokens][n_embd], added to
+  float* y = nullptr;              // [n_tokens][n_embd]
   std::span<const int32_t> ids;    // [n_tokens][n_used]
   std::span<const float> weights;  // [n_tokens][n_used]
   bool fused = true;               // false: composed_ffn.h

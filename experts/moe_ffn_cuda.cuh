@@ -25,7 +25,7 @@ HYBRID_KERNEL(kCombineThreads) combine_slots_kernel(const CombineSlotsArgs a) {
     const float weight = a.weights != nullptr ? a.weights[slot] : 1.0f;
     sum = fmaf(weight, a.out[static_cast<uint64_t>(place) * a.n_embd + i], sum);
   }
-  a.y.data[blockIdx.x * a.y.stride + i] += sum;
+  a.y.data[blockIdx.x * a.y.stride + i] = sum;
 }
 
 }  // namespace hybrid::cuda

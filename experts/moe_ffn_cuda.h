@@ -3,7 +3,7 @@
 // tokens the feed-forward net of dense layers and of shared experts.
 //
 //   hidden[t,k] = silu(gate_e x_t) * (up_e x_t)     e = ids[t,k]
-//   y_t        += sum_k weights[t,k] * down_e hidden[t,k]      over the k whose expert is here
+//   y_t         = sum_k weights[t,k] * down_e hidden[t,k]      over the k whose expert is here
 //
 // Slots (t, k) are written apart and summed in the order of k. Up to kMaxGemvTokens tokens each
 // slot is a product with a vector, from activations in two rounds of bytes; with more, slots are
@@ -36,7 +36,7 @@ struct MoeFfnCudaArgs {
   const int32_t* ids = nullptr;    // [n_tokens][n_used]; null: matrix 0 for all tokens
   const float* weights = nullptr;  // [n_tokens][n_used]; null: 1
   DeviceRows<const float> x;       // rows of n_embd
-  DeviceRows<float> y;             // rows of n_embd, added to
+  DeviceRows<float> y;             // rows of n_embd
   std::byte* scratch = nullptr;    // moe_ffn_scratch_bytes(), 256-byte aligned
 };
 
@@ -44,7 +44,7 @@ struct MoeFfnCudaArgs {
 uint64_t moe_ffn_scratch_bytes(const MoeFfnCudaArgs& args);
 CudaStatus moe_ffn_cuda(const MoeFfnCudaArgs& args, CudaStream stream);
 
-/// y[t] += sum_k weights[t,k] * out[places[t,k]]; places null: slot t * n_used + k itself, or,
+/// y[t] = sum_k weights[t,k] * out[places[t,k]]; places null: slot t * n_used + k itself, or,
 /// where `local` says that its expert is elsewhere, nothing.
 struct CombineSlotsArgs {
   const float* out = nullptr;  // [slots][n_embd]

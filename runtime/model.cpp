@@ -1,16 +1,16 @@
 #include "runtime/model.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/error.h"
-#include "tensor/dequantize.h"
-#include "tensor/parallel_matmul.h"
-#include "tensor/rms_norm.h"
 
 namespace hybrid {
 
 Model::Model(const std::filesystem::path& path, ExpertGroups groups)
-    : file_(GgufFile::open(path)), config_(read_model_config(file_, groups)), rope_(config_.rope) {
+    : file_(GgufFile::open(path)),
+      config_(read_model_config(file_, groups)),
+      placement_(ModelPlacement::on_cpu(config_.n_layers)) {
   weights_ = bind_weights(file_, config_);
   if (!weights_.unused.empty()) config_.notes.push_back(unused_note(weights_));
 }
@@ -33,50 +33,53 @@ std::filesystem::path Model::write_cache(Workers& workers, const LoadProgress& p
   return writer.path();
 }
 
-void Model::embed(const ForwardArgs& args, Activations& act) const {
-  for (size_t t = 0; t < args.tokens.size(); ++t) {
-    HYBRID_CHECK(args.tokens[t] >= 0 && static_cast<uint32_t>(args.tokens[t]) < config_.n_vocab);
-    dequantize(weights_.token_embd.type, weights_.token_embd.row(args.tokens[t]),
-               act.hidden.data() + t * config_.n_embd, config_.n_embd);
-  }
-}
-
-void Model::fill_rope_table(const ForwardArgs& args, Activations& act) const {
-  float* row = act.rope_table.data();
-  for (const BatchSegment& segment : args.segments) {
-    for (uint32_t t = 0; t < segment.n_tokens; ++t, row += rope_.n_dims()) {
-      rope_.fill_table(segment.first_position + t, row);
-    }
-  }
-}
-
-bool Model::forward(const ForwardArgs& args, Activations& act, Workers& workers) const {
-  const auto n_tokens = static_cast<uint32_t>(args.tokens.size());
-  HYBRID_CHECK(uint64_t{n_tokens} * config_.n_embd <= act.hidden.size());
-  uint64_t n_in_segments = 0;
-  for (const BatchSegment& segment : args.segments) n_in_segments += segment.n_tokens;
-  HYBRID_CHECK(n_in_segments == n_tokens);
-  embed(args, act);
-  fill_rope_table(args, act);
-
-  StepContext step{config_, act, workers, args.segments, n_tokens};
-  step.choice_offset = args.choice_offset;
-  step.replay = args.replay;
-  step.record = args.record;
+bool Model::run_layers(const ForwardArgs& args, StepContext& step) const {
+  const Lane& lane = step.lanes[placement_.embedding];
+  lane.ops->embed(weights_.token_embd, args.tokens, lane.act.hidden);
+  step.at = placement_.embedding;
   for (uint32_t layer = 0; layer < config_.n_layers; ++layer) {
     if (args.stop != nullptr && args.stop->load(std::memory_order_relaxed)) return false;
-    decoder_layer(weights_.layers[layer], layer, step);
+    decoder_layer(weights_.layers[layer], placement_.layers[layer], layer, step);
   }
-
-  if (args.logit_tokens.empty()) return true;
-  for (size_t i = 0; i < args.logit_tokens.size(); ++i) {
-    HYBRID_CHECK(args.logit_tokens[i] < n_tokens && args.logit_tokens[i] >= i);
-    rms_norm(act.hidden.data() + uint64_t{args.logit_tokens[i]} * config_.n_embd,
-             weights_.output_norm, config_.rms_epsilon, act.normed.data() + i * config_.n_embd);
-  }
-  act.input.set(act.normed.data(), args.logit_tokens.size(), config_.n_embd, Precision::exact);
-  matmul(weights_.output, act.input, args.logits, workers);
   return true;
+}
+
+void Model::compute_logits(const ForwardArgs& args, StepContext& step) const {
+  Lanes& lanes = step.lanes;
+  const uint32_t at = placement_.output;
+  const auto n_rows = static_cast<uint32_t>(args.logit_tokens.size());
+  const uint64_t n_logits = uint64_t{n_rows} * config_.n_vocab;
+  lanes.send(&Activations::hidden, config_.n_embd, step.at, at);
+  lanes.arrive(step.at, at);
+  const Activations& act = lanes[at].act;
+  LayerOps& ops = *lanes[at].ops;
+  ops.gather(act.hidden, args.logit_tokens, act.normed);
+  ops.norm(act.normed, n_rows, weights_.output_norm, act.normed);
+  ops.set_input(act.normed, n_rows, config_.n_embd, Precision::exact);
+  float* logits = at == Lanes::kHost ? args.logits : lanes.pinned_output(n_logits);
+  ops.product(weights_.output, logits);
+  lanes.finish();
+  if (logits != args.logits) std::copy_n(logits, n_logits, args.logits);
+}
+
+bool Model::forward(const ForwardArgs& args, Lanes& lanes) const {
+  MicroBatch batch{.n_tokens = static_cast<uint32_t>(args.tokens.size()),
+                   .segments = {},
+                   .choice_offset = args.choice_offset,
+                   .replay = args.replay,
+                   .record = args.record};
+  uint64_t n_in_segments = 0;
+  for (const BatchSegment& segment : args.segments) n_in_segments += segment.n_tokens;
+  HYBRID_CHECK(n_in_segments == batch.n_tokens);
+  lanes.begin(batch, args.segments);
+  StepContext step{config_, lanes, batch};
+  const bool is_done = run_layers(args, step);
+  if (is_done && !args.logit_tokens.empty()) {
+    compute_logits(args, step);
+  } else {
+    lanes.finish();
+  }
+  return is_done;
 }
 
 }  // namespace hybrid

@@ -8,6 +8,7 @@
 #include "numa/workers.h"
 #include "runtime/decode_weights.h"
 #include "runtime/layer.h"
+#include "runtime/model_device.h"
 #include "runtime/packed_weights.h"
 #include "runtime/tokenizer.h"
 
@@ -51,18 +52,22 @@ class Model {
 
   /// One pass over all layers. False where `stop` ended it early; the cache rows of this
   /// micro-batch are then undefined.
-  bool forward(const ForwardArgs& args, Activations& act, Workers& workers) const;
+  bool forward(const ForwardArgs& args, Lanes& lanes) const;
+
+  const ModelPlacement& placement() const { return placement_; }
+  const ModelDevices& devices() const { return devices_; }
 
  private:
-  void embed(const ForwardArgs& args, Activations& act) const;
-  void fill_rope_table(const ForwardArgs& args, Activations& act) const;
+  bool run_layers(const ForwardArgs& args, StepContext& step) const;
+  void compute_logits(const ForwardArgs& args, StepContext& step) const;
 
   GgufFile file_;
   ModelConfig config_;
   ModelWeights weights_;
   PackedWeights packed_;
   DecodeWeights decode_;
-  Rope rope_;
+  ModelDevices devices_;
+  ModelPlacement placement_;
 };
 
 }  // namespace hybrid

@@ -38,8 +38,8 @@ void check_finite(std::span<const float> logits, uint64_t n_vocab, uint64_t firs
 Sequence::Sequence(const Model& model, uint32_t n_ctx, const ExecutionOptions& options)
     : model_(model),
       plan_(checked_plan(model, n_ctx, options)),
-      cache_(plan_.cache),
-      act_(model.config(), plan_.n_ubatch, plan_.attention, plan_.fused_moe),
+      cache_(plan_.cache, model.placement(), model.devices()),
+      lanes_(model.config(), plan_, model.devices()),
       decode_workers_(options.n_threads) {
   if (options.n_threads_batch != options.n_threads) batch_workers_.emplace(options.n_threads_batch);
 }
@@ -63,7 +63,8 @@ void Sequence::copy_prefix(Sequence& from, size_t n) {
 bool Sequence::run(const ForwardArgs& forward) {
   Workers& workers =
       forward.tokens.size() > 1 && batch_workers_ ? *batch_workers_ : decode_workers_;
-  return model_.forward(forward, act_, workers);
+  lanes_.host().use(workers);
+  return model_.forward(forward, lanes_);
 }
 
 void Sequence::keep(std::span<const TokenId> tokens, std::span<const float> logits) {

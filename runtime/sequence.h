@@ -21,7 +21,7 @@ class Sequence {
   /// What it takes; the memory is taken by these numbers.
   const SequencePlan& plan() const { return plan_; }
   /// What its buffers really hold, without those that each thread keeps.
-  uint64_t held_bytes() const { return act_.held_bytes(); }
+  uint64_t held_bytes() const { return lanes_.held_bytes(); }
 
   uint32_t n_ctx() const { return plan_.n_ctx; }
   uint32_t n_free() const { return n_ctx() - static_cast<uint32_t>(tokens_.size()); }
@@ -60,7 +60,7 @@ class Sequence {
   static bool append_together(std::span<const Part> parts, const std::atomic<bool>* stop = nullptr);
 
   const Model& model() const { return model_; }
-  KvCache& cache() { return cache_; }
+  SequenceCache& cache() { return cache_; }
 
   /// For who has put the rows of these tokens into cache(): they are what it holds from now on.
   void set_tokens(std::vector<TokenId> tokens);
@@ -80,8 +80,8 @@ class Sequence {
 
   const Model& model_;
   SequencePlan plan_;
-  KvCache cache_;
-  Activations act_;
+  SequenceCache cache_;
+  Lanes lanes_;
   Workers decode_workers_;
   std::optional<Workers> batch_workers_;  // where their number differs
   std::vector<TokenId> tokens_;

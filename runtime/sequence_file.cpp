@@ -17,7 +17,7 @@ namespace hybrid {
 namespace fs = std::filesystem;
 namespace {
 
-using Spans = std::vector<std::span<std::byte>>;
+using Spans = std::vector<std::span<std::byte>>;  // of a layer
 
 std::string shown(const fs::path& path) { return printable(path.string(), 4096); }
 
@@ -44,18 +44,10 @@ struct Body {
   }
 };
 
-/// The spans of each layer, one behind the other.
-uint64_t hash_layer(const Spans& spans, uint32_t n_layers, uint32_t layer) {
-  const size_t n = spans.size() / n_layers;
+uint64_t hash_layer(const Spans& spans, uint32_t layer) {
   uint64_t hash = layer;
-  for (size_t i = layer * n; i < (layer + 1) * n; ++i) hash = hash_bytes(spans[i], hash);
+  for (const auto& span : spans) hash = hash_bytes(span, hash);
   return hash;
-}
-
-uint64_t total_bytes(const Spans& spans) {
-  uint64_t n = 0;
-  for (const auto& span : spans) n += span.size();
-  return n;
 }
 
 SequenceFileHeader::Row row_of(const CacheRow& row) {
@@ -202,10 +194,11 @@ bool restore_sequence(const fs::path& path, Sequence& sequence) {
   const SequenceFileHeader h = file.read_header();
   check_belongs(file, h, header_of(sequence, h.n_tokens), sequence.n_ctx());
 
-  const Spans spans = sequence.cache().spans(h.n_tokens);
+  SequenceCache& cache = sequence.cache();
+  const uint64_t n_bytes = cache.n_bytes_of(h.n_tokens);
   Body body(h.n_tokens, h.n_layers);
-  const uint64_t n_expected = sizeof(h) + body.n_bytes() + total_bytes(spans);
-  if (h.data_bytes != total_bytes(spans) || file.n_bytes() != n_expected) {
+  const uint64_t n_expected = sizeof(h) + body.n_bytes() + n_bytes;
+  if (h.data_bytes != n_bytes || file.n_bytes() != n_expected) {
     file.damaged(fmt::format("expected {} bytes, found {}", n_expected, file.n_bytes()));
   }
   file.read(std::as_writable_bytes(std::span(body.tokens)));
@@ -215,11 +208,13 @@ bool restore_sequence(const fs::path& path, Sequence& sequence) {
   for (const TokenId id : body.tokens) {
     if (id < 0 || id >= n_vocab) file.damaged(fmt::format("token id {}", id));
   }
-  for (const auto& span : spans) file.read(span);
   for (uint32_t layer = 0; layer < h.n_layers; ++layer) {
-    if (hash_layer(spans, h.n_layers, layer) != body.layer_hashes[layer]) {
+    const Spans spans = cache.rows_to_write(layer, h.n_tokens);
+    for (const auto& span : spans) file.read(span);
+    if (hash_layer(spans, layer) != body.layer_hashes[layer]) {
       file.damaged(fmt::format("wrong checksum of layer {}", layer));
     }
+    cache.put_rows(layer, h.n_tokens);
   }
   body.tokens.resize(h.n_tokens);
   sequence.set_tokens(std::move(body.tokens));
@@ -254,11 +249,13 @@ SequenceFileWriter::SequenceFileWriter(const fs::path& path) : file_({target_of(
 void SequenceFileWriter::write(Sequence& sequence) {
   const auto n_tokens = static_cast<uint32_t>(sequence.tokens().size());
   SequenceFileHeader h = header_of(sequence, n_tokens);
-  const Spans spans = sequence.cache().spans(n_tokens);
+  SequenceCache& cache = sequence.cache();
   Body body(n_tokens, h.n_layers);
   std::ranges::copy(sequence.tokens(), body.tokens.begin());
-  for (uint32_t i = 0; i < h.n_layers; ++i) body.layer_hashes[i] = hash_layer(spans, h.n_layers, i);
-  h.data_bytes = total_bytes(spans);
+  for (uint32_t i = 0; i < h.n_layers; ++i) {
+    body.layer_hashes[i] = hash_layer(cache.rows(i, n_tokens), i);
+  }
+  h.data_bytes = cache.n_bytes_of(n_tokens);
   h.body_hash = body.hash();
   h.header_hash = hash_of(h);
 
@@ -271,7 +268,9 @@ void SequenceFileWriter::write(Sequence& sequence) {
   write(std::as_bytes(std::span(&h, 1)));
   write(std::as_bytes(std::span(body.tokens)));
   write(std::as_bytes(std::span(body.layer_hashes)));
-  for (const auto& span : spans) write(span);
+  for (uint32_t i = 0; i < h.n_layers; ++i) {
+    for (const auto& span : cache.rows(i, n_tokens)) write(span);
+  }
   file_.sync();
   file_.commit();
 }

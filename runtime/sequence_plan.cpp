@@ -4,7 +4,8 @@
 
 #include "base/error.h"
 #include "base/units.h"
-#include "runtime/layer.h"
+#include "runtime/activations.h"
+#include "runtime/host_ops.h"
 #include "tensor/matmul.h"
 #include "tensor/simd_level.h"
 
@@ -37,7 +38,9 @@ SequencePlan plan_sequence(const ModelConfig& config, const ModelWeights& weight
                     .attention = MlaPlan(config.mla, options.attention, n_ctx, n_ubatch),
                     .fused_moe = options.fused_moe};
   plan.cache_bytes = plan.cache.n_bytes();
-  plan.buffer_bytes = Activations::n_bytes(config, n_ubatch, plan.attention, plan.fused_moe);
+  plan.row_bytes = Activations::n_bytes(config, n_ubatch);
+  plan.buffer_bytes =
+      plan.row_bytes + HostOps::n_bytes(config, n_ubatch, plan.attention, plan.fused_moe);
   plan.thread_bytes = plan.attention.thread_bytes() + row_thread_bytes(weights);
   // The caller's thread is a member of both teams.
   const int n_more = options.n_threads_batch != options.n_threads ? options.n_threads_batch - 1 : 0;

@@ -25,7 +25,8 @@ struct SequencePlan {
   MlaPlan attention;
   bool fused_moe = true;
   uint64_t cache_bytes = 0;
-  uint64_t buffer_bytes = 0;  // of a micro-batch (Activations), with attention.n_bytes()
+  uint64_t row_bytes = 0;     // of a micro-batch between operations (Activations)
+  uint64_t buffer_bytes = 0;  // of a micro-batch on the CPU: these, and those of HostOps
   uint64_t thread_bytes = 0;  // that each thread keeps beside them, at most
   uint32_t n_threads = 0;     // that keep them
 

@@ -47,20 +47,21 @@ class Binder {
     return view;
   }
 
-  std::vector<float> get_vector(const std::string& name, uint64_t n) {
+  FloatVector get_vector(const std::string& name, uint64_t n) {
     const TensorView view = get(name, {n});
     copied_.push_back(file_.find(name));
-    std::vector<float> values(n);
-    if (with_data_) dequantize(view.type, view.data.data(), values.data(), n);
-    return values;
+    float* values = floats_.emplace_back(std::make_unique<float[]>(n)).get();
+    if (with_data_) dequantize(view.type, view.data.data(), values, n);
+    return {values, n};
   }
 
   [[noreturn]] void refuse(const std::string& name, const char* reason) const {
     fail("{}: tensor '{}': expected none, because {}", file_.metadata().source(), name, reason);
   }
 
-  /// What has been asked for, and what not.
-  void list(ModelWeights& weights) const {
+  /// Hands over the floats, and lists what has been asked for and what not.
+  void finish(ModelWeights& weights) {
+    weights.floats = std::move(floats_);
     weights.copied = copied_;
     for (const GgufTensor& tensor : file_.tensors()) {
       if (!used_.contains(tensor.info.name)) weights.unused.push_back(&tensor);
@@ -90,6 +91,7 @@ class Binder {
   const GgufFile& file_;
   bool with_data_;
   std::unordered_set<std::string> used_;
+  std::vector<std::unique_ptr<float[]>> floats_;
   std::vector<const GgufTensor*> copied_;
 };
 
@@ -170,7 +172,7 @@ ModelWeights bind_all(Binder bind, const ModelConfig& c) {
       bind_experts(bind, layer, c, w.layers[i]);
     }
   }
-  bind.list(w);
+  bind.finish(w);
   return w;
 }
 

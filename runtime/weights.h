@@ -2,6 +2,8 @@
 // The tensors of a model, found by name and checked for shape. Views into the mapped file, and into
 // packed memory where the loader packed them; the small vectors (norms, biases) are kept as floats.
 
+#include <memory>
+#include <span>
 #include <string>
 #include <unordered_set>
 #include <vector>
@@ -21,33 +23,37 @@ struct FfnWeights {
   Weight down;  // {n_ff, n_embd}
 };
 
+/// Norms and biases: floats that ModelWeights keeps, or a device's copy of them.
+using FloatVector = std::span<const float>;
+
 struct LayerWeights {
-  std::vector<float> attn_norm;  // [n_embd]
-  Weight q;                      // {n_embd, n_heads * qk_dim}; empty with q_lora
-  Weight q_a;                    // {n_embd, q_lora}
-  std::vector<float> q_a_norm;   // [q_lora]
-  Weight q_b;                    // {q_lora, n_heads * qk_dim}
-  Weight kv_a;                   // {n_embd, kv_lora + qk_rope}
-  std::vector<float> kv_a_norm;  // [kv_lora]
+  FloatVector attn_norm;  // [n_embd]
+  Weight q;               // {n_embd, n_heads * qk_dim}; empty with q_lora
+  Weight q_a;             // {n_embd, q_lora}
+  FloatVector q_a_norm;   // [q_lora]
+  Weight q_b;             // {q_lora, n_heads * qk_dim}
+  Weight kv_a;            // {n_embd, kv_lora + qk_rope}
+  FloatVector kv_a_norm;  // [kv_lora]
   MlaUpProjection kv_up;
-  MlaDecodeWeights decode;         // made from kv_up by the loader; may be empty
-  Weight attn_output;              // {n_heads * v_dim, n_embd}
-  std::vector<float> ffn_norm;     // [n_embd]
-  FfnWeights dense;                // leading dense layers
-  Weight router;                   // {n_embd, n_experts}; empty in dense layers
-  std::vector<float> router_bias;  // [n_experts] or empty
+  MlaDecodeWeights decode;  // made from kv_up by the loader; may be empty
+  Weight attn_output;       // {n_heads * v_dim, n_embd}
+  FloatVector ffn_norm;     // [n_embd]
+  FfnWeights dense;         // leading dense layers
+  Weight router;            // {n_embd, n_experts}; empty in dense layers
+  FloatVector router_bias;  // [n_experts] or empty
   ExpertWeights experts;
   FfnWeights shared;  // empty without shared experts
 };
 
 struct ModelWeights {
-  TensorView token_embd;           // {n_embd, n_vocab}
-  std::vector<float> output_norm;  // [n_embd]
-  Weight output;                   // {n_embd, n_vocab}
+  TensorView token_embd;    // {n_embd, n_vocab}
+  FloatVector output_norm;  // [n_embd]
+  Weight output;            // {n_embd, n_vocab}
   std::vector<LayerWeights> layers;
 
-  std::vector<const GgufTensor*> copied;  // norms and biases
-  std::vector<const GgufTensor*> unused;  // tensors that the model has no use for
+  std::vector<std::unique_ptr<float[]>> floats;  // what the vectors are views of
+  std::vector<const GgufTensor*> copied;         // norms and biases
+  std::vector<const GgufTensor*> unused;         // tensors that the model has no use for
 };
 
 /// Calls body for all matrices that products take, in the order of the layers.

@@ -18,6 +18,9 @@
 
 namespace hybrid {
 
+/// How long the host waits for a device that does nothing.
+inline constexpr std::chrono::milliseconds kDeviceTimeout{10000};
+
 class Device;
 
 /// Memory of a device, or of the host where a device copies from and to ("pinned"). Given back at

@@ -61,12 +61,11 @@ struct DeviceNets {
   }
 };
 
-/// `before` with the device's sums added.
 std::vector<float> run(const MoeCase& c, const ExpertWeights& w,
                        const std::vector<int32_t>& local) {
   DeviceNets nets(w);
   const uint64_t n_embd = c.experts.n_embd();
-  DeviceBuffer<float> x(c.x), weights(c.weights), y(c.before);
+  DeviceBuffer<float> x(c.x), weights(c.weights), y(c.unwritten());
   DeviceBuffer<int32_t> ids(c.ids), device_local(local);
   MoeFfnCudaArgs args;
   args.nets = nets.ffn;
@@ -207,7 +206,7 @@ TEST_CASE("cuda: a shared expert is a net for all tokens") {
     MoeCase c(experts, 1, std::vector<int32_t>(n_tokens, 0), Spread::gaussian);
     for (size_t i = 0; i < c.sums.size(); ++i) c.sums[i] /= c.weights[i / 256];
     DeviceNets nets(experts.packed());
-    DeviceBuffer<float> x(c.x), y(c.before);
+    DeviceBuffer<float> x(c.x), y(c.unwritten());
     MoeFfnCudaArgs args;
     args.nets = nets.ffn;
     args.n_tokens = static_cast<uint32_t>(n_tokens);

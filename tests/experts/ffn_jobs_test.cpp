@@ -28,11 +28,10 @@ std::vector<float> dense(const ExpertWeights& w, const MoeCase& c, Workers& work
   return out;
 }
 
-/// A case in which every token goes to the one net, and with weight 1 to `before` = 0.
+/// A case in which every token goes to the one net, and with weight 1.
 MoeCase single_net(const TestExperts& experts, uint64_t n_tokens) {
   MoeCase c(experts, 1, std::vector<int32_t>(n_tokens, 0), Spread::gaussian);
   c.weights.assign(n_tokens, 1.0f);
-  c.before.assign(c.x.size(), 0.0f);
   return c;
 }
 

@@ -194,13 +194,12 @@ TEST_CASE("slots are added in the order of k, as the formula says") {
   Workers workers(2);
   const TestExperts experts({DType::q4_k, DType::q4_k, DType::q5_0}, 256, 96, 6);
   const MoeCase all(experts, 3, {4, 0, 3}, Spread::gaussian);
-  std::vector<float> y = all.before;
+  std::vector<float> y(256);
   for (uint32_t k = 0; k < 3; ++k) {
     MoeCase one = all;
     one.n_used = 1;
     one.ids = {all.ids[k]};
     one.weights = {1};
-    one.before.assign(256, 0.0f);
     const std::vector<float> out = one.run(experts.packed(), workers);
     vector_ops().axpy(all.weights[k], out.data(), y.data(), y.size());
   }
@@ -229,7 +228,7 @@ TEST_CASE("what was reserved is enough: a step takes no memory") {
   }
 }
 
-TEST_CASE("no tokens: nothing is added; shapes that do not agree are refused") {
+TEST_CASE("no tokens: nothing comes out; shapes that do not agree are refused") {
   HYBRID_AT_EACH_SIMD_LEVEL();
   Workers workers(1);
   const TestExperts experts({DType::q8_0, DType::q8_0, DType::q8_0}, 64, 32, 4);

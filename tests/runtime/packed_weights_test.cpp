@@ -126,8 +126,8 @@ TEST_CASE("golden models: every packed matrix unpacks to the file's bytes") {
 
 TEST_CASE("what is packed: by count, and F32 never") {
   const TempDir dir;
-  const Loaded floats(dir.write("f32.gguf", tiny_model().bytes()));
-  ModelWeights none = floats.weights;
+  Loaded floats(dir.write("f32.gguf", tiny_model().bytes()));
+  ModelWeights& none = floats.weights;
   CHECK(packable_weights(none).empty());
   PackedWeights nothing;
   Workers workers(1);

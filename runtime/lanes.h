@@ -1,0 +1,82 @@
+#pragma once
+// The processors that a sequence's steps run on, each with its operations, its rows and its queue,
+// and what goes between them.
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "numa/huge_buffer.h"
+#include "runtime/activations.h"
+#include "runtime/host_ops.h"
+#include "runtime/model_device.h"
+#include "runtime/sequence_cache.h"
+#include "runtime/sequence_plan.h"
+
+namespace hybrid {
+
+/// Tokens of a micro-batch that belong to one sequence: they follow what its cache holds.
+struct BatchSegment {
+  SequenceCache* cache = nullptr;
+  uint32_t first_position = 0;
+  uint32_t n_tokens = 0;
+};
+
+struct Lane {
+  Activations act;
+  std::unique_ptr<LayerOps> ops;
+  std::vector<CacheSegment> segments;  // of the step
+
+  // A device's alone; a lane of the CPU has none of them.
+  Device* device = nullptr;
+  std::unique_ptr<DeviceStream> stream;
+  std::unique_ptr<DeviceEvent> sent;  // when what was last sent to the host is there
+};
+
+class Lanes {
+ public:
+  static constexpr uint32_t kHost = 0;
+
+  /// Takes the memory of micro-batches; Throws Error where there is
+  /// none. All arguments outlive it.
+  Lanes(const ModelConfig& config, const SequencePlan& plan, const ModelDevices& devices);
+  ~Lanes();
+
+  Lane& operator[](uint32_t processor) { return lanes_[processor]; }
+  HostOps& host() { return *host_; }
+  uint64_t held_bytes() const;  // of the CPU, what has really been taken
+
+  /// Begins a step on all lanes; of `batch` all but the segments.
+  void begin(const MicroBatch& batch, std::span<const BatchSegment> segments);
+
+  /// Rows of the step, n_per_token values each, from one lane's buffer to another's. Where they go
+  /// to the host, they are there after arrive().
+  template <class T>
+  void send(T* Activations::*buffer, uint64_t n_per_token, uint32_t from, uint32_t to) {
+    if (from == to) return;
+    send_bytes(reinterpret_cast<std::byte*>(lanes_[from].act.*buffer),
+               reinterpret_cast<std::byte*>(lanes_[kHost].act.*buffer),
+               reinterpret_cast<std::byte*>(lanes_[to].act.*buffer),
+               n_tokens_ * n_per_token * sizeof(T), from, to);
+  }
+  /// What `from` has sent may be used by `to`.
+  void arrive(uint32_t from, uint32_t to);
+
+  /// Room of the host's that a device may write.
+  float* pinned_output(uint64_t n_floats);
+  /// Waits for all lanes. Throws Error where a device has failed.
+  void finish();
+
+ private:
+  void send_bytes(std::byte* source, std::byte* on_host, std::byte* to, uint64_t n_bytes,
+                  uint32_t from, uint32_t to_lane);
+
+  HugeBuffer host_memory_;            // of the CPU's rows, or, with devices,
+  std::vector<DeviceMemory> memory_;  // pinned, and of each device
+  std::vector<Lane> lanes_;           // given back before their memory
+  HostOps* host_ = nullptr;
+  DeviceMemory pinned_output_;
+  uint64_t n_tokens_ = 0;
+};
+
+}  // namespace hybrid

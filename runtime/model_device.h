@@ -1,0 +1,30 @@
+#pragma once
+// A device as models use it: its memory and queues (tensor/device.h), the operations of layers on
+// it, and how weights lie there.
+
+#include <memory>
+#include <vector>
+
+#include "runtime/layer_ops.h"
+#include "runtime/sequence_plan.h"
+#include "tensor/device.h"
+
+namespace hybrid {
+
+class ModelDevice {
+ public:
+  virtual ~ModelDevice() = default;
+  virtual Device& device() = 0;
+
+  /// What make_ops() takes of the device beside the rows (Activations).
+  virtual uint64_t ops_bytes(const ModelConfig& config, const SequencePlan& plan) const = 0;
+
+  /// Operations that are queued in `stream`, which outlives them, as config and plan do.
+  virtual std::unique_ptr<LayerOps> make_ops(DeviceStream& stream, const ModelConfig& config,
+                                             const SequencePlan& plan) = 0;
+};
+
+/// Device i is processor i + 1 of a ModelPlacement.
+using ModelDevices = std::vector<std::unique_ptr<ModelDevice>>;
+
+}  // namespace hybrid

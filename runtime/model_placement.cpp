@@ -1,0 +1,23 @@
+#include "runtime/model_placement.h"
+
+#include <algorithm>
+
+namespace hybrid {
+
+ModelPlacement ModelPlacement::on_cpu(uint32_t n_layers) {
+  ModelPlacement placement;
+  placement.layers.resize(n_layers);
+  placement.number_cache_layers();
+  return placement;
+}
+
+void ModelPlacement::number_cache_layers() {
+  std::vector<uint32_t> n_layers(n_processors);
+  for (LayerPlacement& layer : layers) layer.cache_layer = n_layers[layer.home]++;
+}
+
+uint32_t ModelPlacement::n_cached_layers(uint32_t processor) const {
+  return static_cast<uint32_t>(std::ranges::count(layers, processor, &LayerPlacement::home));
+}
+
+}  // namespace hybrid
