@@ -169,7 +169,7 @@ class Linter {
         if (!first) first = i;
         fixed[i].reset();
         PlacementPiece& piece = model.pieces[i];
-        if (piece.on_disk) piece.cpu_bytes = piece.accelerator_bytes, piece.packed = true;
+        if (piece.on_disk) piece.cpu_bytes = piece.panel_bytes, piece.packed = true;
         piece.on_disk = false;
       }
       if (!first) continue;

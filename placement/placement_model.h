@@ -41,8 +41,9 @@ struct PlacementPiece {
   std::optional<ExpertRange> experts = {};
   uint32_t unit = 0;
   uint64_t cpu_bytes = 0;          // in the layout that the CPU's kernels read
-  uint64_t accelerator_bytes = 0;  // in the layout that a GPU's kernels read
-  uint64_t token_bytes = 0;        // of accelerator_bytes, that a decoded token reads
+  uint64_t accelerator_bytes = 0;  // in a GPU's memory, with what is made of it there
+  uint64_t panel_bytes = 0;        // in panels: what a step that needs all of it reads
+  uint64_t token_bytes = 0;        // of panel_bytes, that a decoded token reads
   double token_flop = 0;           // a token's multiplications and additions with it
   uint64_t cache_bytes = 0;        // of the context, where the layer's cache lies with this piece
   uint64_t cache_row_bytes = 0;    // of it, for each position

@@ -57,7 +57,7 @@ double StepCost::prompt_seconds(const Placement& placement, uint64_t n_past, uin
 double StepCost::read_bytes(const PlacementPiece& piece, const StepSize& step) const {
   const bool is_output = model_.units[piece.unit].kind == UnitKind::output;
   const double n = is_output ? 1 : step.n_tokens;
-  const auto n_bytes = static_cast<double>(piece.accelerator_bytes);
+  const auto n_bytes = static_cast<double>(piece.panel_bytes);
   const double share = std::min(1.0, static_cast<double>(piece.token_bytes) / n_bytes);
   const double rows = static_cast<double>(step.n_past + step.n_tokens);
   return n_bytes * -std::expm1(n * std::log1p(-share)) +
@@ -66,7 +66,7 @@ double StepCost::read_bytes(const PlacementPiece& piece, const StepSize& step) c
 
 double StepCost::piece_seconds(const PlacementPiece& piece, const PlacementDevice& device,
                                const StepSize& step) const {
-  if (piece.accelerator_bytes == 0) return 0;
+  if (piece.panel_bytes == 0) return 0;
   const DeviceSpeed& speed = device.speed;
   const bool is_output = model_.units[piece.unit].kind == UnitKind::output;
   if (is_output && !step.with_logits) return 0;
@@ -103,7 +103,7 @@ std::optional<double> StepCost::measured_seconds(const PlacementPiece& piece,
   const double n = kind == UnitKind::output ? 1 : step.n_tokens;
   // Of routed experts those that some token chose, each with the tokens that chose it.
   const double share =
-      static_cast<double>(piece.token_bytes) / static_cast<double>(piece.accelerator_bytes);
+      static_cast<double>(piece.token_bytes) / static_cast<double>(piece.panel_bytes);
   const double n_elements = piece.token_flop / 2 / share;
   const double active = share < 1 ? -std::expm1(n * std::log1p(-share)) : 1;
   const double tokens_each = n * share / active;

@@ -6,11 +6,11 @@
 
 namespace hybrid {
 
-void DecodeWeights::take(const MlaShape& mla, ModelWeights& weights) {
+void DecodeWeights::take(const MlaShape& mla, std::span<LayerWeights* const> layers) {
   uint64_t bytes = 0, panels = 0;
-  for (const LayerWeights& w : weights.layers) {
-    bytes += mla_decode_bytes(mla, w.kv_up);
-    panels += mla_decode_panels(mla, w.kv_up);
+  for (const LayerWeights* w : layers) {
+    bytes += mla_decode_bytes(mla, w->kv_up);
+    panels += mla_decode_panels(mla, w->kv_up);
   }
   if (const uint64_t available = available_memory_bytes(); bytes + panels > available) {
     fail("not enough memory: the attention weights of single tokens need {}, available are {}",
@@ -19,19 +19,24 @@ void DecodeWeights::take(const MlaShape& mla, ModelWeights& weights) {
   panels_ = HugeBuffer(bytes);
   exponents_.resize(panels);
   uint64_t at = 0, panel = 0;
-  for (LayerWeights& w : weights.layers) {
-    if (mla_decode_bytes(mla, w.kv_up) == 0) continue;
-    w.decode = place_mla_decode(mla, w.kv_up, panels_.data() + at, exponents_.data() + panel);
-    at += mla_decode_bytes(mla, w.kv_up);
-    panel += mla_decode_panels(mla, w.kv_up);
+  for (LayerWeights* w : layers) {
+    if (mla_decode_bytes(mla, w->kv_up) == 0) continue;
+    w->decode = place_mla_decode(mla, w->kv_up, panels_.data() + at, exponents_.data() + panel);
+    at += mla_decode_bytes(mla, w->kv_up);
+    panel += mla_decode_panels(mla, w->kv_up);
   }
 }
 
-void DecodeWeights::make(const MlaShape& mla, ModelWeights& weights, Workers& workers) {
-  take(mla, weights);
-  workers.parallel_for(weights.layers.size() * mla.n_heads, 1, [&](uint64_t begin, uint64_t end) {
+void DecodeWeights::make(const MlaShape& mla, ModelWeights& weights,
+                         const ModelPlacement& placement, Workers& workers) {
+  std::vector<LayerWeights*> layers;
+  for (size_t i = 0; i < weights.layers.size(); ++i) {
+    if (placement.layers[i].home == 0) layers.push_back(&weights.layers[i]);
+  }
+  take(mla, layers);
+  workers.parallel_for(layers.size() * mla.n_heads, 1, [&](uint64_t begin, uint64_t end) {
     for (uint64_t i = begin; i < end; ++i) {
-      const LayerWeights& w = weights.layers[i / mla.n_heads];
+      const LayerWeights& w = *layers[i / mla.n_heads];
       if (w.decode.empty()) continue;
       make_mla_decode_head(mla, w.kv_up, static_cast<uint32_t>(i % mla.n_heads), w.decode);
     }

@@ -5,21 +5,23 @@
 
 #include "numa/huge_buffer.h"
 #include "numa/workers.h"
+#include "runtime/model_placement.h"
 #include "runtime/weights.h"
 
 namespace hybrid {
 
 class DecodeWeights {
  public:
-  /// Makes them on all workers, from the mapped file, and lets each layer's `decode` point to them;
-  /// a layer of which they cannot be made keeps none. Throws Error with the figures where the
-  /// machine has not enough memory.
-  void make(const MlaShape& mla, ModelWeights& weights, Workers& workers);
+  /// Makes them on all workers, from the mapped file, and lets the `decode` of each layer of the
+  /// CPU point to them; a layer of which they cannot be made keeps none. Throws Error with the
+  /// figures where the machine has not enough memory.
+  void make(const MlaShape& mla, ModelWeights& weights, const ModelPlacement& placement,
+            Workers& workers);
 
   uint64_t n_bytes() const { return panels_.n_bytes() + exponents_.size(); }
 
  private:
-  void take(const MlaShape& mla, ModelWeights& weights);
+  void take(const MlaShape& mla, std::span<LayerWeights* const> layers);
 
   HugeBuffer panels_;
   std::vector<int8_t> exponents_;

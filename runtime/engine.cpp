@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "numa/memory_info.h"
+#include "runtime/devices.h"
 #include "runtime/tensor_parts.h"
 
 namespace hybrid {
@@ -50,16 +51,31 @@ Engine::Engine(const EngineOptions& options)
         "entries, found {}",
         model_.file().metadata().source(), tokenizer_.n_vocab(), config.n_vocab);
   }
-  const PlanMachine machine = with_budgets(this_machine(), options.placement);
-  rules_ = options.placement.all_rules(config.n_layers, machine);
-  kept_ = tensors_on_disk(model_.file(), rules_);
-  if (options.prepare_now) prepare();
   n_ctx_ = options.n_ctx > 0 ? options.n_ctx : default_context(config);
+  machine_ = with_budgets(this_machine(options.placement.devices), options.placement);
+  rules_ = options.placement.all_rules(config.n_layers, machine_);
+  kept_ = tensors_on_disk(model_.file(), rules_);
+  if (!options.prepare_now) return;
+  place();
+  prepare();
 }
 
 RunPlan Engine::plan(uint32_t n_ctx) const {
-  return plan_run(model_.file(), model_.config(), model_.weights(),
-                  {n_ctx, options_.execution, options_.pack, options_.prepare_decode, kept_});
+  return plan_run(model_.file(), model_.config(), model_.weights(), settings(n_ctx));
+}
+
+RunSettings Engine::settings(uint32_t n_ctx) const {
+  return {n_ctx, options_.execution, options_.pack, options_.prepare_decode, kept_};
+}
+
+void Engine::place(uint32_t n_ctx) {
+  if (!machine_.has_accelerators()) return;
+  const ModelView view{model_.file(), model_.config(), model_.weights()};
+  placement_ = plan_placement(view, settings(n_ctx), rules_, machine_);
+  const PlacementPlan& plan = *placement_;
+  if (!plan.fits()) throw Error(hybrid::why_not(view, plan));
+  if (!plan.not_possible.empty()) throw Error(plan.not_possible);
+  model_.place(plan.where, open_devices(machine_));
 }
 
 uint64_t Engine::usable_bytes() const {
@@ -73,16 +89,23 @@ uint64_t Engine::usable_bytes() const {
 }
 
 Sequence Engine::make_sequence(uint32_t n_ctx) const {
-  const std::string reason = plan(n_ctx).why_not(usable_bytes());
-  if (!reason.empty()) throw Error(reason);
+  if (!placement_) {
+    const std::string reason = plan(n_ctx).why_not(usable_bytes());
+    if (!reason.empty()) throw Error(reason);
+  }
   return {model_, n_ctx, options_.execution};
 }
 
 void Engine::prepare() {
-  if (!options_.pack && !options_.prepare_decode) return;
+  if (!options_.pack && !options_.prepare_decode && !placement_) return;
   Workers workers(std::max(options_.execution.n_threads, options_.execution.n_threads_batch));
+  model_.load_devices(options_.pack, options_.prepare_decode, kept_, workers, options_.on_load);
   if (options_.prepare_decode) model_.prepare_decode(workers);
-  if (options_.pack) model_.load_packed(workers, options_.on_load, kept_);
+  if (options_.pack) {
+    TensorSet elsewhere = tensors_on_devices(model_.weights(), model_.placement());
+    elsewhere.insert(kept_.begin(), kept_.end());
+    model_.load_packed(workers, options_.on_load, elsewhere);
+  }
 }
 
 void Engine::check_tokens(std::span<const TokenId> tokens) const {

@@ -5,10 +5,12 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 
 #include "runtime/packed_weights.h"
+#include "runtime/placement_plan.h"
 #include "runtime/placement_request.h"
 #include "runtime/run_plan.h"
 #include "runtime/sampler.h"
@@ -57,6 +59,12 @@ class Engine {
   /// Opens the model and its tokenizer and checks them against each other. Throws Error.
   explicit Engine(const EngineOptions& options);
 
+  /// Decides where everything goes, for sequences of at most n_ctx. To be called once, before the
+  /// first of them and before prepare(), unless prepare_now did, with n_ctx(). Throws Error where
+  /// it does not fit.
+  void place(uint32_t n_ctx);
+  void place() { place(n_ctx_); }
+
   /// Packs and prepares the weights as the options say. To be called once, unless prepare_now did.
   void prepare();
 
@@ -67,8 +75,11 @@ class Engine {
 
   /// What a run with a context of n_ctx takes.
   RunPlan plan(uint32_t n_ctx) const;
+  RunSettings settings(uint32_t n_ctx) const;
   /// The placement rules in force, in their order.
   const std::vector<PlacementRule>& rules() const { return rules_; }
+  /// The devices beside the CPU, and what lies where; nothing where there are none.
+  const std::optional<PlacementPlan>& placement() const { return placement_; }
   /// What of the model these leave in the mapped file.
   const TensorSet& kept() const { return kept_; }
 
@@ -106,8 +117,10 @@ class Engine {
   EngineOptions options_;
   Model model_;
   Tokenizer tokenizer_;
+  PlanMachine machine_;
   std::vector<PlacementRule> rules_;
-  TensorSet kept_;
+  TensorSet kept_;  // in the file
+  std::optional<PlacementPlan> placement_;
   uint32_t n_ctx_;
 };
 

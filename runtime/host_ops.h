@@ -23,6 +23,8 @@ class HostOps : public LayerOps {
                           bool fused_moe);
   uint64_t held_bytes() const;  // what has really been taken
 
+  const MlaPlan& attention() const { return attention_.plan(); }
+
   /// Who does the work from here on.
   void use(Workers& workers) { workers_ = &workers; }
 

@@ -4,17 +4,19 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <string>
 
 namespace hybrid {
 
-enum class LoadActivity { pack, read_cache, write_cache, check_cache };
+enum class LoadActivity { pack, upload, read_cache, write_cache, check_cache };
 
 struct LoadStep {
   LoadActivity activity = LoadActivity::pack;
   uint64_t n_done = 0;
-  uint64_t n_all = 0;     // bytes of packed weights
+  uint64_t n_all = 0;     // bytes of weights
   bool finished = false;  // n_done may be n_all before that
   std::filesystem::path cache = {};
+  std::string device = {};  // of an upload
 };
 
 /// Told a few times a second, on the caller's thread; what it throws ends the activity.

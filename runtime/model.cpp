@@ -19,7 +19,36 @@ void Model::pack(Workers& workers, const LoadProgress& progress, const TensorSet
   packed_.pack(weights_, kept, workers, progress);
 }
 
-void Model::prepare_decode(Workers& workers) { decode_.make(config_.mla, weights_, workers); }
+void Model::place(ModelPlacement placement, ModelDevices devices) {
+  HYBRID_CHECK(placement.n_processors == devices.size() + 1);
+  placement_ = std::move(placement);
+  devices_ = std::move(devices);
+}
+
+void Model::load_devices(bool pack, bool prepare_decode, const TensorSet& kept, Workers& workers,
+                         const LoadProgress& progress) {
+  TensorSet packed;
+  if (pack) {
+    for (const Weight* w : packable_weights(std::as_const(weights_), kept)) {
+      packed.insert(w->source);
+    }
+  }
+  for (uint32_t i = 0; i < devices_.size(); ++i) {
+    device_weights_.emplace_back(devices_[i]->device(), weights_,
+                                 DeviceWeightsArgs{.mla = config_.mla,
+                                                   .placement = placement_,
+                                                   .processor = i + 1,
+                                                   .layout = devices_[i]->layout(),
+                                                   .packed = packed,
+                                                   .decode = prepare_decode,
+                                                   .progress = progress},
+                                 workers);
+  }
+}
+
+void Model::prepare_decode(Workers& workers) {
+  decode_.make(config_.mla, weights_, placement_, workers);
+}
 
 void Model::load_packed(Workers& workers, const LoadProgress& progress, const TensorSet& kept) {
   packed_.load(file_, weights_, kept, workers, progress, config_.notes);

@@ -7,6 +7,7 @@
 
 #include "numa/workers.h"
 #include "runtime/decode_weights.h"
+#include "runtime/device_weights.h"
 #include "runtime/layer.h"
 #include "runtime/model_device.h"
 #include "runtime/packed_weights.h"
@@ -34,6 +35,13 @@ class Model {
   const GgufFile& file() const { return file_; }
   const ModelWeights& weights() const { return weights_; }
 
+  /// Where the parts of the model are to be computed; the CPU computes all without it. Before what
+  /// follows.
+  void place(ModelPlacement placement, ModelDevices devices);
+  /// Puts the weights of all devices there, in panels and with the attention weights of single
+  /// tokens as the CPU has them, or not. Throws Error.
+  void load_devices(bool pack, bool prepare_decode, const TensorSet& kept, Workers& workers,
+                    const LoadProgress& progress);
   /// Makes the attention weights of single tokens, see DecodeWeights. Without it single tokens take
   /// the general path, to the same result but for rounding.
   void prepare_decode(Workers& workers);
@@ -66,7 +74,8 @@ class Model {
   ModelWeights weights_;
   PackedWeights packed_;
   DecodeWeights decode_;
-  ModelDevices devices_;
+  ModelDevices devices_;  // given back after
+  std::vector<DeviceWeights> device_weights_;
   ModelPlacement placement_;
 };
 

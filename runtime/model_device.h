@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "runtime/device_layout.h"
 #include "runtime/layer_ops.h"
 #include "runtime/sequence_plan.h"
 #include "tensor/device.h"
@@ -16,8 +17,8 @@ class ModelDevice {
   virtual ~ModelDevice() = default;
   virtual Device& device() = 0;
 
-  /// What make_ops() takes of the device beside the rows (Activations).
-  virtual uint64_t ops_bytes(const ModelConfig& config, const SequencePlan& plan) const = 0;
+  /// How weights lie in its memory.
+  virtual DeviceLayout layout() const = 0;
 
   /// Operations that are queued in `stream`, which outlives them, as config and plan do.
   virtual std::unique_ptr<LayerOps> make_ops(DeviceStream& stream, const ModelConfig& config,

@@ -3,6 +3,7 @@
 // i - 1 of the model's devices (devices.h).
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace hybrid {

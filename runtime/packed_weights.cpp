@@ -5,7 +5,6 @@
 #include "base/error.h"
 #include "base/units.h"
 #include "numa/memory_info.h"
-#include "tensor/mapped_file.h"
 
 namespace hybrid {
 namespace {
@@ -30,27 +29,13 @@ struct Task {
   uint64_t begin, end;
 };
 
-void pack_one(const Weight& w, uint64_t panel) {
-  const uint64_t matrix = panel / w.n_panels(), first = panel % w.n_panels() * kPanelRows;
-  const std::byte* rows = w.rows.row(matrix * w.n_rows() + first);
-  const uint64_t size = panel_bytes(w.type(), w.n_cols());
-  // Both pointers are ours: Weight only promises others not to write.
-  auto* to = const_cast<std::byte*>(w.panels) + panel * size;
-  const_cast<int8_t*>(w.exponents)[panel] =
-      pack_panel(w.type(), rows, std::min(kPanelRows, w.n_rows() - first), w.n_cols(), to);
-}
-
 void run(const Task& task) {
   const Weight& w = *task.weight;
-  const auto row_of = [&](uint64_t panel) {
-    return std::min(panel / w.n_panels() * w.n_rows() + panel % w.n_panels() * kPanelRows,
-                    w.rows.n_rows());
-  };
-  const uint64_t first = row_of(task.begin);
-  const TensorView rows = w.rows.rows(first, row_of(task.end) - first);
-  populate_pages(rows.data);
-  for (uint64_t panel = task.begin; panel < task.end; ++panel) pack_one(w, panel);
-  release_pages(rows.data);
+  // Both pointers are ours: Weight only promises others not to write.
+  auto* panels = const_cast<std::byte*>(w.panels);
+  auto* exponents = const_cast<int8_t*>(w.exponents);
+  pack_panels(w, task.begin, task.end, panels + task.begin * panel_bytes(w.type(), w.n_cols()),
+              exponents + task.begin);
 }
 
 std::vector<Task> tasks_of(const std::vector<Weight*>& all) {
@@ -152,8 +137,8 @@ void PackedWeights::load(const GgufFile& model, ModelWeights& weights, const Ten
     const auto paths = panel_cache_paths(model.parts().front().path);
     if (std::any_of(paths.begin(), paths.end(), is_there)) {
       notes.push_back(
-          "the cache of packed weights is not used: it holds all weights, and rules leave some on "
-          "DISK");
+          "the cache of packed weights is not used: it holds all weights, and some are on DISK or "
+          "on a device");
     }
     return;
   }

@@ -30,15 +30,16 @@ UnitKind kind_of(TensorRole role, bool is_of_layer) {
 
 class Builder {
  public:
-  Builder(const ModelHeaders& headers, const RunPlan& plan, std::span<const PlacementRule> rules)
-      : headers_(headers), plan_(plan), rules_(rules), matcher_(rules) {
+  Builder(const ModelView& view, const RunPlan& plan, std::span<const PlacementRule> rules,
+          DeviceLayout layout)
+      : view_(view), plan_(plan), rules_(rules), layout_(layout), matcher_(rules) {
     out_.n_matched.resize(rules.size());
     out_.n_decided.resize(rules.size());
   }
 
   PlacementInput build() {
-    const ModelConfig& config = headers_.config;
-    out_.inventory = make_inventory(headers_.file, config.moe.n_used);
+    const ModelConfig& config = view_.config;
+    out_.inventory = make_inventory(view_.file, config.moe.n_used);
     out_.model.n_layers = config.n_layers;
     out_.model.hidden_bytes = config.n_embd * sizeof(float);
     const AttentionOptions& attention = plan_.settings.execution.attention;
@@ -75,7 +76,8 @@ class Builder {
     out_.cpu_weights.push_back(cpu_weights(index, n, n_all));
     piece.cpu_bytes = out_.cpu_weights.back().taken();
     const uint64_t file_bytes = t.tensor->info.n_bytes;
-    piece.accelerator_bytes = accelerator_bytes(index) / n_all * n;
+    piece.accelerator_bytes = device_bytes(layout_, plan_.tensors[index]) / n_all * n;
+    piece.panel_bytes = panel_bytes(index) / n_all * n;
     piece.token_bytes = t.bytes_per_token * n / n_all;
     piece.type = t.tensor->info.type;
     const TensorLayout layout = plan_.tensors[index].layout;
@@ -88,11 +90,10 @@ class Builder {
                            static_cast<double>(std::max<uint64_t>(file_bytes, 1));
       const TensorView view = GgufFile::describe(*t.tensor);
       piece.token_flop = 2 * share * static_cast<double>(view.n_elements());
-      piece.token_bytes =
-          static_cast<uint64_t>(share * static_cast<double>(accelerator_bytes(index)));
+      piece.token_bytes = static_cast<uint64_t>(share * static_cast<double>(panel_bytes(index)));
     }
     if (holds_cache(t)) {
-      const uint64_t n_layers = headers_.config.n_layers;
+      const uint64_t n_layers = view_.config.n_layers;
       piece.cache_bytes = plan_.sequence.cache_bytes / n_layers;
       piece.cache_row_bytes = piece.cache_bytes / plan_.sequence.n_ctx;
     }
@@ -100,8 +101,8 @@ class Builder {
     out_.rule_of.push_back(part.rule);
   }
 
-  /// Of a whole tensor on a GPU: its kernels read matrices in panels, as the CPU's do.
-  uint64_t accelerator_bytes(uint32_t index) const {
+  /// Of a whole tensor, as kernels read it.
+  uint64_t panel_bytes(uint32_t index) const {
     const GgufTensor& tensor = *out_.inventory[index].tensor;
     if (plan_.tensors[index].layout == TensorLayout::floats) return tensor.info.n_bytes;
     return packed_bytes(Weight{GgufFile::describe(tensor)});
@@ -133,16 +134,17 @@ class Builder {
     const bool is_of_layer = t.layer >= 0;
     const UnitKind kind = kind_of(t.role, is_of_layer);
     const uint32_t layer = is_of_layer                ? static_cast<uint32_t>(t.layer)
-                           : kind == UnitKind::output ? headers_.config.n_layers
+                           : kind == UnitKind::output ? view_.config.n_layers
                                                       : 0;
     const auto [at, is_new] = units_.emplace(std::pair(kind, layer), out_.model.units.size());
     if (is_new) out_.model.units.push_back({kind, layer});
     return at->second;
   }
 
-  const ModelHeaders& headers_;
+  ModelView view_;
   const RunPlan& plan_;
   std::span<const PlacementRule> rules_;
+  DeviceLayout layout_;
   RuleMatcher matcher_;
   std::map<std::pair<UnitKind, uint32_t>, uint32_t> units_;
   PlacementInput out_;
@@ -150,9 +152,9 @@ class Builder {
 
 }  // namespace
 
-PlacementInput make_placement_input(const ModelHeaders& headers, const RunPlan& plan,
-                                    std::span<const PlacementRule> rules) {
-  return Builder(headers, plan, rules).build();
+PlacementInput make_placement_input(const ModelView& view, const RunPlan& plan,
+                                    std::span<const PlacementRule> rules, DeviceLayout layout) {
+  return Builder(view, plan, rules, layout).build();
 }
 
 }  // namespace hybrid

@@ -7,6 +7,7 @@
 
 #include "placement/inventory.h"
 #include "placement/placement_model.h"
+#include "runtime/device_layout.h"
 #include "runtime/run_plan.h"
 
 namespace hybrid {
@@ -20,9 +21,10 @@ struct PlacementInput {
   std::vector<uint32_t> n_decided;               // [rules]: of them, those it decided about
 };
 
-/// Tensors that the model has no use for are no pieces. Throws Error for a range of experts that a
-/// layer does not have.
-PlacementInput make_placement_input(const ModelHeaders& headers, const RunPlan& plan,
-                                    std::span<const PlacementRule> rules);
+/// Tensors that the model has no use for are no pieces. `layout`: how weights lie on the machine's
+/// accelerators. Throws Error for a range of experts that a layer does not have.
+PlacementInput make_placement_input(const ModelView& view, const RunPlan& plan,
+                                    std::span<const PlacementRule> rules,
+                                    DeviceLayout layout = DeviceLayout::panels);
 
 }  // namespace hybrid

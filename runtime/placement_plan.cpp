@@ -7,6 +7,8 @@
 #include "base/units.h"
 #include "placement/lint.h"
 #include "placement/step_cost.h"
+#include "runtime/placed_parts.h"
+#include "runtime/simulated_ops.h"
 #include "runtime/tensor_parts.h"
 
 namespace hybrid {
@@ -14,11 +16,14 @@ namespace {
 
 FixedBytes fixed_bytes(const RunPlan& run, DeviceName device) {
   if (!device.is_accelerator()) return {.activations = run.activation_bytes()};
+  if (device.kind == DeviceKind::sim) {
+    return {.activations = run.sequence.row_bytes + SimulatedOps::ops_bytes(run.sequence)};
+  }
   return {.activations = run.sequence.buffer_bytes + run.output_bytes,
           .context = kGpuContextBytes + kGpuWorkspaceBytes + kGpuMarginBytes};
 }
 
-PlacementPlan place(const ModelHeaders& headers, const RunSettings& settings,
+PlacementPlan place(const ModelView& view, const RunSettings& settings,
                     const std::vector<PlacementRule>& rules, const PlanMachine& machine);
 
 /// What a device has to hold with other settings, and what a person would type for them.
@@ -82,7 +87,7 @@ uint64_t excess(const PlacementPlan& plan) {
 }
 
 /// The remedies that help most, each alone.
-std::string advice(const ModelHeaders& headers, const PlacementPlan& plan) {
+std::string advice(const ModelView& view, const PlacementPlan& plan) {
   struct Saving {
     uint64_t n_bytes;
     std::string words;
@@ -90,7 +95,7 @@ std::string advice(const ModelHeaders& headers, const PlacementPlan& plan) {
   std::vector<Saving> savings;
   const uint64_t before = excess(plan);
   for (const Remedy& r : remedies(plan.run.settings)) {
-    const PlacementPlan other = place(headers, r.settings, plan.rules, plan.machine);
+    const PlacementPlan other = place(view, r.settings, plan.rules, plan.machine);
     if (other.fits()) {
       savings.push_back({UINT64_MAX, r.words + " would fit"});
     } else if (const uint64_t after = excess(other); after + before / 20 < before) {
@@ -181,15 +186,15 @@ FixedPieces fixed_pieces(const PlacementPlan& plan) {
 }
 
 /// The plan without its findings.
-PlacementPlan place(const ModelHeaders& headers, const RunSettings& settings,
+PlacementPlan place(const ModelView& view, const RunSettings& settings,
                     const std::vector<PlacementRule>& rules, const PlanMachine& machine) {
   RunSettings with_kept = settings;
-  with_kept.kept = tensors_on_disk(headers.file, rules);
-  PlacementPlan plan{.run = plan_run(headers.file, headers.config, headers.weights, with_kept),
+  with_kept.kept = tensors_on_disk(view.file, rules);
+  PlacementPlan plan{.run = plan_run(view.file, view.config, view.weights, with_kept),
                      .machine = machine,
                      .rules = rules};
   plan.refusal = plan.run.sequence.attention.refusal();
-  plan.input = make_placement_input(headers, plan.run, rules);
+  plan.input = make_placement_input(view, plan.run, rules, machine.layout());
   for (const PlanDevice& d : machine.devices) {
     plan.fixed.push_back(fixed_bytes(plan.run, d.name));
     plan.devices.push_back({.name = d.name,
@@ -200,6 +205,8 @@ PlacementPlan place(const ModelHeaders& headers, const RunSettings& settings,
   }
   plan.fit = fit_placement(plan.input.model, plan.devices, fixed_pieces(plan));
   plan.loads = device_loads(plan.input.model, plan.devices, plan.fit.placement);
+  plan.where = model_placement(plan.input, plan.fit.placement,
+                               static_cast<uint32_t>(plan.devices.size()), plan.not_possible);
   judge_disk(plan);
   for (uint32_t d = 0; d < plan.fixed.size(); ++d) {
     if (plan.loads[d].fixed_bytes == 0) plan.fixed[d] = {};  // not used
@@ -222,6 +229,7 @@ void add_findings(PlacementPlan& plan) {
                                   .node_bytes = plan.machine.node_bytes,
                                   .cpu_bytes = plan.loads.front().n_bytes()});
   add_disk_findings(plan);
+  if (!plan.not_possible.empty()) plan.findings.push_back(plan.not_possible);
   if (std::string text = unusable_text(plan); !text.empty()) {
     plan.findings.push_back(std::move(text));
   }
@@ -229,21 +237,21 @@ void add_findings(PlacementPlan& plan) {
 
 }  // namespace
 
-PlacementPlan plan_placement(const ModelHeaders& headers, const RunSettings& settings,
+PlacementPlan plan_placement(const ModelView& view, const RunSettings& settings,
                              const std::vector<PlacementRule>& rules, const PlanMachine& machine) {
-  PlacementPlan plan = place(headers, settings, rules, machine);
+  PlacementPlan plan = place(view, settings, rules, machine);
   add_findings(plan);
   return plan;
 }
 
-uint32_t largest_context(const ModelHeaders& headers, const RunSettings& settings,
+uint32_t largest_context(const ModelView& view, const RunSettings& settings,
                          const std::vector<PlacementRule>& rules, const PlanMachine& machine) {
   const auto fits = [&](uint32_t n_steps) {
     RunSettings s = settings;
     s.n_ctx = n_steps * kContextStep;
-    return place(headers, s, rules, machine).fits();
+    return place(view, s, rules, machine).fits();
   };
-  uint32_t fitting = 0, beyond = headers.config.n_ctx_train / kContextStep + 1;
+  uint32_t fitting = 0, beyond = view.config.n_ctx_train / kContextStep + 1;
   while (beyond - fitting > 1) {
     const uint32_t middle = (fitting + beyond) / 2;
     (fits(middle) ? fitting : beyond) = middle;
@@ -251,7 +259,7 @@ uint32_t largest_context(const ModelHeaders& headers, const RunSettings& setting
   return fitting * kContextStep;
 }
 
-std::string why_not(const ModelHeaders& headers, const PlacementPlan& plan) {
+std::string why_not(const ModelView& view, const PlacementPlan& plan) {
   if (plan.fits()) return {};
   if (!plan.refusal.empty()) return plan.refusal;
   if (!plan.machine.is_described() && plan.devices.size() == 1) {
@@ -263,7 +271,7 @@ std::string why_not(const ModelHeaders& headers, const PlacementPlan& plan) {
                         text_of(plan.devices[d].name), format_bytes(plan.fit.used_bytes[d]),
                         format_bytes(plan.devices[d].budget_bytes), terms_text(plan, d));
   }
-  return text + advice(headers, plan);
+  return text + advice(view, plan);
 }
 
 }  // namespace hybrid

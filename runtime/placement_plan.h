@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "placement/auto_fit.h"
+#include "runtime/model_placement.h"
 #include "runtime/placement_input.h"
 #include "runtime/plan_machine.h"
 
@@ -33,22 +34,25 @@ struct PlacementPlan {
   bool disk_fits = false;                  // in memory, beside all else: the system keeps it there
   std::string refusal = {};                // why attention cannot run with these options; or ""
 
+  ModelPlacement where = {};      // the same by parts of the model
+  std::string not_possible = {};  // why no run can place its parts so; or ""
+
   bool fits() const { return refusal.empty() && fit.fits(); }
 };
 
 /// Throws Error for a rule whose device the machine does not have.
-PlacementPlan plan_placement(const ModelHeaders& headers, const RunSettings& settings,
+PlacementPlan plan_placement(const ModelView& view, const RunSettings& settings,
                              const std::vector<PlacementRule>& rules, const PlanMachine& machine);
 
 inline constexpr uint32_t kContextStep = 256;
 
 /// The largest context, a multiple of kContextStep and at most what the model was trained for, with
 /// which the same settings and rules fit; 0 where none does.
-uint32_t largest_context(const ModelHeaders& headers, const RunSettings& settings,
+uint32_t largest_context(const ModelView& view, const RunSettings& settings,
                          const std::vector<PlacementRule>& rules, const PlanMachine& machine);
 
 /// Why it does not fit, with what would help: "CUDA0: 26.1 GiB for 23.5 GiB: ...". "" where it
 /// does.
-std::string why_not(const ModelHeaders& headers, const PlacementPlan& plan);
+std::string why_not(const ModelView& view, const PlacementPlan& plan);
 
 }  // namespace hybrid

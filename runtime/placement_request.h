@@ -14,6 +14,7 @@ struct PlacementRequest {
   PlacementShorthands shorthands = {};
   std::vector<PlacementRule> file_rules = {};  // of the config file
   std::vector<DeviceBudget> budgets = {};
+  std::vector<DeviceName> devices = {};  // beside the CPU
 
   /// All rules in the order in which they decide: -ot's, those that the shorthands stand for, the
   /// file's. Throws Error for shorthands or rules that need a device the machine does not have.

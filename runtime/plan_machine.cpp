@@ -42,6 +42,10 @@ uint32_t PlanMachine::index_of(DeviceName device, const std::string& what) const
   for (uint32_t d = 0; d < devices.size(); ++d) {
     if (devices[d].name == device) return d;
   }
+  if (device.kind == DeviceKind::sim && !is_described()) {
+    fail("{}: {} is not there; --device sim, or --device sim:0,sim:1 for two, simulates a device",
+         what, text_of(device));
+  }
   if (device.kind == DeviceKind::node || device.kind == DeviceKind::sim) {
     fail("{}: {} cannot be used in this version; devices of {} are: {}, DISK", what,
          text_of(device), is_described() ? printable(name) : "this machine", device_list(*this));
@@ -51,9 +55,16 @@ uint32_t PlanMachine::index_of(DeviceName device, const std::string& what) const
        is_described() ? "" : "; `plan --machine FILE` plans for another machine");
 }
 
-PlanMachine this_machine() {
+DeviceLayout PlanMachine::layout() const {
+  const bool simulated = has_accelerators() && devices[1].name.kind == DeviceKind::sim;
+  return simulated ? DeviceLayout::as_on_cpu : DeviceLayout::panels;
+}
+
+PlanMachine this_machine(const std::vector<DeviceName>& devices) {
   PlanMachine machine;
-  const uint64_t available = available_memory_bytes();
+  const uint64_t all = available_memory_bytes();
+  const uint64_t each = devices.empty() ? 0 : all / 2 / devices.size();
+  const uint64_t available = all - each * devices.size();
   machine.devices.push_back(
       {.name = {},
        .capacity_bytes = available,
@@ -64,6 +75,18 @@ PlanMachine this_machine() {
       "The basis: {:.0f} GB/s, a default of its class: no rates are stored for this machine, its "
       "level and threads, and `plan` measures none; `bench` measures",
       kDefaultCpuReadRate * 1e-9);
+  for (const DeviceName& device : devices) {
+    HYBRID_CHECK(device.kind == DeviceKind::sim);
+    machine.devices.push_back({.name = device,
+                               .label = "simulated",
+                               .capacity_bytes = each,
+                               .total_bytes = each,
+                               .budget_bytes = each,
+                               .speed = {.read_rate = kDefaultGpuReadRate,
+                                         .link_rate = kDefaultLinkRate,
+                                         .flop_rate = kDefaultGpuFlopRate,
+                                         .hop_seconds = kHopSeconds}});
+  }
   return machine;
 }
 

@@ -6,6 +6,7 @@
 
 #include "placement/machine.h"
 #include "placement/placement_model.h"
+#include "runtime/device_layout.h"
 
 namespace hybrid {
 
@@ -29,6 +30,9 @@ struct PlanMachine {
   std::vector<uint64_t> node_bytes = {};  // memory of its NUMA nodes, where that is described
 
   bool is_described() const { return !name.empty(); }
+  bool has_accelerators() const { return devices.size() > 1; }
+  /// How weights lie on them.
+  DeviceLayout layout() const;
   /// DISK is the CPU's: it multiplies with what stays in the mapped file. Throws Error for a device
   /// that is not there; `what` asks for it.
   uint32_t index_of(DeviceName device, const std::string& what) const;
@@ -42,12 +46,14 @@ inline constexpr uint64_t kGpuMarginBytes = uint64_t{256} << 20;    // a display
 // Where a machine's rates are not known: those of common parts of its class.
 inline constexpr double kDefaultCpuReadRate = 40e9;   // two channels of DDR4 or a part of more
 inline constexpr double kDefaultGpuReadRate = 500e9;  // GDDR6
+inline constexpr double kDefaultGpuFlopRate = 50e12;  // bf16, as kernels reach it
 inline constexpr double kDefaultLinkRate = 12e9;      // PCIe 3 x16 or 4 x8
 inline constexpr double kDefaultDiskRate = 2e9;       // an NVMe disk, read page by page
 inline constexpr double kHopSeconds = 15e-6;          // a transfer's launch and wait
 
-/// This machine: its CPU alone, with the memory that is available.
-PlanMachine this_machine();
+/// This machine: its CPU with the memory that is available, and the devices that are asked for.
+/// Simulated ones take half of it, in equal shares, with the default rates of a GPU.
+PlanMachine this_machine(const std::vector<DeviceName>& devices = {});
 
 /// The same with the rates that are stored for so many threads (stored_rates.h), where they are:
 /// for single tokens and for micro-batches each its own.

@@ -68,11 +68,21 @@ struct RunPlan {
 RunPlan plan_run(const GgufFile& file, const ModelConfig& config, const ModelWeights& weights,
                  const RunSettings& settings);
 
+/// A model as plans look at it: types, shapes and sources of its weights, not their bytes. Owns
+/// nothing.
+struct ModelView {
+  const GgufFile& file;
+  const ModelConfig& config;
+  const ModelWeights& weights;
+};
+
 /// A model of which headers alone are read; the file may end behind them.
 struct ModelHeaders {
   GgufFile file;
   ModelConfig config;
   ModelWeights weights;
+
+  operator ModelView() const { return {file, config, weights}; }
 
   /// Throws Error as Model does.
   ModelHeaders(const std::filesystem::path& path, ExpertGroups groups);

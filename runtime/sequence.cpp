@@ -15,7 +15,9 @@ namespace {
 SequencePlan checked_plan(const Model& model, uint32_t n_ctx, const ExecutionOptions& options) {
   const SequencePlan plan = plan_sequence(model.config(), model.weights(), n_ctx, options);
   const uint64_t available = available_memory_bytes();
-  if (plan.n_bytes() > available) {
+  const uint64_t n_layers = model.config().n_layers;
+  const uint64_t n_elsewhere = n_layers - model.placement().n_cached_layers(0);
+  if (plan.n_bytes() - plan.cache_bytes / n_layers * n_elsewhere > available) {
     fail("not enough memory: {}, available are {}; lower -c or -ub", plan.needs(),
          format_bytes(available));
   }

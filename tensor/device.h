@@ -62,8 +62,8 @@ class DeviceMemory {
 class DeviceEvent {
  public:
   virtual ~DeviceEvent() = default;
-  /// Waits on the host; throws Error where the device has failed, and where it takes longer than
-  /// `limit`: then the device has failed.
+  /// Waits on the host; throws Error where the device has failed, and where it does nothing for
+  /// `limit`, as far as that can be seen: then it has failed, too.
   virtual void wait(std::chrono::milliseconds limit) = 0;
 };
 
@@ -72,7 +72,8 @@ class DeviceStream {
   /// Waits for what is queued.
   virtual ~DeviceStream() = default;
 
-  /// Host memory must be the device's pinned memory; both ranges whole inside one allocation.
+  /// Host memory must be pinned memory of a device of this kind; both ranges whole inside one
+  /// allocation.
   virtual void copy_to_device(std::byte* device, const std::byte* host, uint64_t n_bytes) = 0;
   virtual void copy_to_host(std::byte* host, const std::byte* device, uint64_t n_bytes) = 0;
   virtual void copy_on_device(std::byte* to, const std::byte* from, uint64_t n_bytes) = 0;
@@ -109,6 +110,8 @@ class Device {
 
  protected:
   explicit Device(uint64_t capacity_bytes) : capacity_bytes_(capacity_bytes) {}
+  /// As allocate(), without memory: data() is null.
+  DeviceMemory count(uint64_t n_bytes, const std::string& what);
   /// n_bytes > 0, and for the device's own memory no more than is free. Throws Error where there is
   /// none all the same; `what` as of allocate().
   virtual std::byte* take(DeviceMemory::Where where, uint64_t n_bytes, const std::string& what) = 0;
@@ -116,6 +119,7 @@ class Device {
 
  private:
   friend class DeviceMemory;
+  void check_free(uint64_t n_bytes, const std::string& what) const;
   void release(const DeviceMemory& memory);
 
   uint64_t capacity_bytes_;

@@ -19,12 +19,29 @@ namespace {
 
 constexpr size_t kAlignment = 256;
 
-struct Allocation {
-  DeviceMemory::Where where;
-  uint64_t n_bytes;
-};
+using Allocations = std::map<const std::byte*, uint64_t>;  // their bytes
 
 std::string title_of(uint32_t index) { return fmt::format("SIM{} (simulated)", index); }
+
+/// Pinned memory is every simulated device's, as CUDA's portable one is every GPU's.
+struct PinnedMemory {
+  std::mutex mutex;
+  Allocations allocations;
+};
+
+PinnedMemory& pinned_memory() {
+  static PinnedMemory memory;
+  return memory;
+}
+
+/// Whether [data, data + n_bytes) lies in one of them.
+bool lies_in(const Allocations& allocations, const std::byte* data, uint64_t n_bytes) {
+  const auto next = allocations.upper_bound(data);
+  if (next == allocations.begin()) return false;
+  const auto& [begin, n_allocated] = *std::prev(next);
+  const auto offset = static_cast<uint64_t>(data - begin);
+  return offset <= n_allocated && n_bytes <= n_allocated - offset;
+}
 
 }  // namespace
 
@@ -35,30 +52,34 @@ struct SimulatedDevice::Impl {
   const SimulatedOptions options;
   std::mutex mutex;
   std::condition_variable changed;  // work queued or done
-  std::map<const std::byte*, Allocation> allocations;
-  std::string error;  // of the first failure; empty: none
+  Allocations allocations;
+  std::string error;    // of the first failure; empty: none
+  uint64_t n_done = 0;  // pieces of work, copies, records and waits of all queues
 
   void fail_with(const std::string& message) {  // locked
     if (error.empty()) error = fmt::format("{} failed: {}", title_of(options.index), message);
     changed.notify_all();
   }
 
-  /// Whether [data, data + n_bytes) lies in one allocation there.
+  /// The lock and the memory of one kind.
+  std::pair<std::mutex&, Allocations&> memory(DeviceMemory::Where where) {
+    if (where == DeviceMemory::Where::device) return {mutex, allocations};
+    return {pinned_memory().mutex, pinned_memory().allocations};
+  }
   bool holds(DeviceMemory::Where where, const std::byte* data, uint64_t n_bytes) {
-    const std::lock_guard lock(mutex);
-    auto next = allocations.upper_bound(data);
-    if (next == allocations.begin()) return false;
-    const auto& [begin, allocation] = *--next;
-    const auto offset = static_cast<uint64_t>(data - begin);
-    return allocation.where == where && offset <= allocation.n_bytes &&
-           n_bytes <= allocation.n_bytes - offset;
+    const auto [lock, all] = memory(where);
+    const std::lock_guard guard(lock);
+    return lies_in(all, data, n_bytes);
   }
 
-  /// Waits until done(), a failure, or the limit, which is one.
+  /// Waits until done(), a failure, or the limit without any progress, which is one.
   template <class Done>
   void wait(std::chrono::milliseconds limit, const char* what, const Done& done) {
     std::unique_lock lock(mutex);
-    if (!changed.wait_for(lock, limit, [&] { return done() || !error.empty(); })) {
+    uint64_t n_before = n_done;
+    const auto ends = [&] { return done() || !error.empty(); };
+    while (!changed.wait_for(lock, limit, ends) && n_done > n_before) n_before = n_done;
+    if (!ends()) {
       fail_with(fmt::format("no answer for {} s while the host waited for {}",
                             std::chrono::duration<double>(limit).count(), what));
     }
@@ -205,6 +226,7 @@ class Stream : public SimulatedStream {
         work(item, lock);
       }
       works_ = false;
+      ++device_->n_done;
       device_->changed.notify_all();
     }
   }
@@ -264,15 +286,17 @@ std::byte* SimulatedDevice::take(DeviceMemory::Where where, uint64_t n_bytes,
   auto* data = static_cast<std::byte*>(taken);
   // What nobody has written is no number, as on a device that gives memory as it found it.
   std::memset(data, 0xff, n_bytes);
-  const std::lock_guard lock(impl_->mutex);
-  impl_->allocations[data] = {where, n_bytes};
+  const auto [lock, all] = impl_->memory(where);
+  const std::lock_guard guard(lock);
+  all[data] = n_bytes;
   return data;
 }
 
-void SimulatedDevice::give_back(DeviceMemory::Where, std::byte* data) {
+void SimulatedDevice::give_back(DeviceMemory::Where where, std::byte* data) {
   {
-    const std::lock_guard lock(impl_->mutex);
-    impl_->allocations.erase(data);
+    const auto [lock, all] = impl_->memory(where);
+    const std::lock_guard guard(lock);
+    all.erase(data);
   }
   std::free(data);
 }

@@ -32,9 +32,9 @@ struct DeviceWork {
 struct SimulatedOptions {
   uint32_t index = 0;  // of SIM0, SIM1, ..
   uint64_t capacity_bytes = 0;
-  DeviceRates rates;
+  DeviceRates rates = {};
   /// Called on the queue's thread before each piece of work: for tests that delay it.
-  std::function<void()> before_work;
+  std::function<void()> before_work = {};
 };
 
 class SimulatedStream;
@@ -50,6 +50,9 @@ class SimulatedDevice : public Device {
   bool is_simulated() const override { return true; }
   std::unique_ptr<DeviceStream> make_stream() override;
   std::unique_ptr<DeviceEvent> make_event() override;
+
+  /// Counts what the CPU's operations that run here take of the host for themselves.
+  DeviceMemory count_scratch(uint64_t n_bytes) { return count(n_bytes, "scratch"); }
 
   /// As make_stream().
   std::unique_ptr<SimulatedStream> make_simulated_stream();

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "numa/huge_buffer.h"
+#include "tensor/mapped_file.h"
 
 namespace hybrid {
 namespace {
@@ -55,6 +56,23 @@ uint64_t packed_panels(const Weight& w) { return w.n_matrices() * w.n_panels(); 
 
 uint64_t packed_bytes(const Weight& w) {
   return packed_panels(w) * panel_bytes(w.type(), w.n_cols());
+}
+
+void pack_panels(const Weight& w, uint64_t begin, uint64_t end, std::byte* panels,
+                 int8_t* exponents) {
+  const auto row_of = [&](uint64_t panel) {
+    return std::min(panel / w.n_panels() * w.n_rows() + panel % w.n_panels() * kPanelRows,
+                    w.rows.n_rows());
+  };
+  const TensorView rows = w.rows.rows(row_of(begin), row_of(end) - row_of(begin));
+  const uint64_t size = panel_bytes(w.type(), w.n_cols());
+  populate_pages(rows.data);
+  for (uint64_t panel = begin; panel < end; ++panel, panels += size) {
+    const uint64_t first = panel % w.n_panels() * kPanelRows;
+    *exponents++ = pack_panel(w.type(), w.rows.row(row_of(panel)),
+                              std::min(kPanelRows, w.n_rows() - first), w.n_cols(), panels);
+  }
+  release_pages(rows.data);
 }
 
 uint64_t on_the_spot_thread_bytes(const Weight& w) {

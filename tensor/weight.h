@@ -36,6 +36,11 @@ inline constexpr uint64_t kPanelsOnTheSpot = 2;
 uint64_t packed_bytes(const Weight& w);
 uint64_t packed_panels(const Weight& w);
 
+/// Packs panels [begin, end) of all its matrices, counted through, from its rows. The rows' pages
+/// of a mapped file are read in one go and given back.
+void pack_panels(const Weight& w, uint64_t begin, uint64_t end, std::byte* panels,
+                 int8_t* exponents);
+
 /// What each thread keeps for products with a weight that was not packed.
 uint64_t on_the_spot_thread_bytes(const Weight& w);
 

@@ -108,14 +108,20 @@ ExecutionOptions execution_of(const Options& combination) {
   return engine_options(combination).execution;
 }
 
+uint32_t largest_context(const std::vector<BenchTest>& tests) {
+  uint32_t n_ctx = 0;
+  for (const BenchTest& test : tests) n_ctx = std::max(n_ctx, test.n_ctx());
+  return n_ctx;
+}
+
 /// What the largest test of each combination needs beside the weights as they will be: what does
 /// not fit is told before anything is loaded or measured.
 void check_memory(const Engine& engine, const std::vector<Options>& combinations,
                   const std::vector<BenchTest>& tests) {
   const Model& model = engine.model();
-  uint32_t n_ctx = 0;
-  for (const BenchTest& test : tests) n_ctx = std::max(n_ctx, test.n_ctx());
+  const uint32_t n_ctx = largest_context(tests);
   for (const Options& combination : combinations) {
+    if (engine.placement()) break;  // devices refuse what they have no room for
     const RunSettings settings{n_ctx, execution_of(combination), engine.options().pack,
                                engine.options().prepare_decode, engine.kept()};
     const RunPlan plan = plan_run(model.file(), model.config(), model.weights(), settings);
@@ -281,6 +287,7 @@ void bench(const Options& options) {
   setup.prepare_decode = prepare_decode;
   Engine engine(setup);
   const Model& model = engine.model();
+  engine.place(largest_context(tests));
   check_memory(engine, combinations, tests);
   engine.prepare();
   log_start(engine, tests.size() * combinations.size());

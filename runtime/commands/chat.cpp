@@ -111,6 +111,7 @@ void chat(const Options& options) {
       name ? ChatTemplate::by_name(*name)
            : ChatTemplate::from_metadata(engine.model().file().metadata());
   check_outputs(options, engine.model().file(), {"cache-file"}, {});
+  engine.place();
   Conversation conversation(engine, chat_template, options);
   CacheFile cache_file(options, conversation.sequence());
   engine.prepare();

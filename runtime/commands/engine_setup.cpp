@@ -7,6 +7,7 @@
 #include "numa/cpu_set.h"
 #include "runtime/commands/command.h"
 #include "runtime/demo_model.h"
+#include "runtime/devices.h"
 #include "runtime/version.h"
 #include "tensor/simd_level.h"
 
@@ -114,6 +115,11 @@ PlacementRequest placement_request(const Options& options) {
     (rule.origin == "-ot" ? request.rules : request.file_rules).push_back(rule);
   }
   request.budgets = placement.devices;
+  try {
+    request.devices = parse_devices(options.get("device"));
+  } catch (const Error& error) {
+    fail_usage("{}", error.what());
+  }
   request.shorthands.cpu_moe = options.get_toggle("cpu-moe");
   request.shorthands.n_cpu_moe = find_count(options, "n-cpu-moe");
   request.shorthands.n_gpu_layers = find_count(options, "n-gpu-layers");

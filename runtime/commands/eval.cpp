@@ -79,6 +79,7 @@ void eval(const Options& options) {
   }
   check_outputs(options, engine.model().file(), {"logits-out", "experts-out"},
                 {"file", "experts-in"});
+  engine.place(n_tokens);
   Sequence sequence = engine.make_sequence(n_tokens);
   std::optional<OutputFile> logits_file, experts_file;
   if (const auto path = options.find("logits-out")) logits_file.emplace(*path);

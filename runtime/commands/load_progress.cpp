@@ -53,6 +53,8 @@ class LoadBar {
         return fmt::format("wrote {} of packed weights to {}", bytes, cache);
       case LoadActivity::check_cache:
         return fmt::format("checked {} of packed weights in {}", bytes, cache);
+      case LoadActivity::upload:
+        return fmt::format("put {} of weights on {}", bytes, step.device);
       default:
         return fmt::format("packed {} of weights", bytes);
     }

@@ -78,6 +78,7 @@ void perplexity(const Options& options) {
     base.emplace(*path, n_windows * params.window, engine.model().config().n_vocab);
     params.base = [&](uint64_t first, std::span<float> logits) { base->read(first, logits); };
   }
+  engine.place(params.window);
   Sequence sequence = engine.make_sequence(params.window);
   std::optional<OutputFile> logits_file;
   if (const auto path = options.find("logits-out")) {

@@ -6,10 +6,11 @@
 namespace hybrid::commands {
 namespace {
 
-PlanMachine machine_of(const Options& options, const ExecutionOptions& execution) {
+PlanMachine machine_of(const Options& options, const ExecutionOptions& execution,
+                       const std::vector<DeviceName>& devices) {
   const auto file = options.find("machine");
   if (file) return described_machine(read_machine(*file));
-  return with_stored_rates(this_machine(), execution.n_threads, execution.n_threads_batch);
+  return with_stored_rates(this_machine(devices), execution.n_threads, execution.n_threads_batch);
 }
 
 /// The options that are no defaults, with who gave them.
@@ -35,7 +36,8 @@ void save(const Options& options, const PlacementRequest& request, const Placeme
 void plan(const Options& options) {
   const PlacementRequest request = placement_request(options);
   RunSettings settings = run_settings(options);
-  const PlanMachine machine = with_budgets(machine_of(options, settings.execution), request);
+  const PlanMachine machine =
+      with_budgets(machine_of(options, settings.execution, request.devices), request);
   if (machine.is_described() && !options.is_set("threads")) {
     settings.execution.n_threads = static_cast<int>(machine.n_cores);
     if (!options.is_set("threads-batch")) {

@@ -38,6 +38,7 @@ void run(const Options& options) {
   engine.check_prompt(prompt);
   check_outputs(options, engine.model().file(), {"cache-file"}, {"file"});
 
+  engine.place();
   Sequence sequence = engine.make_sequence();
   CacheFile cache_file(options, sequence);
   engine.prepare();

@@ -64,6 +64,7 @@ class RandomCase {
       piece.tensor = static_cast<uint32_t>(c_.model.pieces.size());
       piece.unit = static_cast<uint32_t>(c_.model.units.size());
       piece.accelerator_bytes = between(0, max_mib) * kMiB;
+      piece.panel_bytes = piece.accelerator_bytes;
       piece.cpu_bytes = piece.accelerator_bytes + between(0, 1) * kMiB;
       piece.token_bytes =
           static_cast<uint64_t>(static_cast<double>(piece.accelerator_bytes) * share);
@@ -232,6 +233,7 @@ TEST_CASE("attention and shared experts come before routed ones, and these by wh
     c.model.pieces.push_back({.unit = static_cast<uint32_t>(c.model.units.size()),
                               .cpu_bytes = mib * kMiB,
                               .accelerator_bytes = mib * kMiB,
+                              .panel_bytes = mib * kMiB,
                               .token_bytes = token_mib * kMiB});
     c.model.units.push_back({kind, layer});
   };

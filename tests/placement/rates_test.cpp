@@ -113,9 +113,9 @@ TEST_CASE("a step takes what its parts take at measured rates") {
   model.hidden_bytes = 10 * sizeof(float);
   model.attention = small_work(MlaMode::absorbed);
   model.units = {{UnitKind::attention, 0}, {UnitKind::routed, 0}, {UnitKind::output, 1}};
-  PlacementPiece attention{.unit = 0, .accelerator_bytes = 500, .token_bytes = 500};
+  PlacementPiece attention{.unit = 0, .panel_bytes = 500, .token_bytes = 500};
   attention.token_flop = 2 * 1000, attention.type = DType::q6_k, attention.cache_row_bytes = 16;
-  PlacementPiece routed{.unit = 1, .accelerator_bytes = 4000, .token_bytes = 1000};
+  PlacementPiece routed{.unit = 1, .panel_bytes = 4000, .token_bytes = 1000};
   routed.token_flop = 2 * 2000, routed.type = DType::q4_k;
   PlacementPiece output = attention;
   output.unit = 2, output.cache_row_bytes = 0;

@@ -55,12 +55,16 @@ TEST_CASE("pieces together take what the run's plan says") {
       CHECK(sum(tiny.input, &PlacementPiece::cache_row_bytes) ==
             tiny.plan.sequence.cache_bytes / kContext);
       uint64_t n_bytes = 0;  // on a GPU: in panels, whether or not the CPU packs
+      uint64_t n_taken = 0;
       for (const PlannedTensor& t : tiny.plan.tensors) {
         const bool is_small = t.layout == TensorLayout::floats;
-        n_bytes +=
+        const uint64_t n =
             is_small ? t.tensor->info.n_bytes : packed_bytes(Weight{GgufFile::describe(*t.tensor)});
+        n_bytes += n;
+        n_taken += device_array_bytes(n) + device_array_bytes(t.bytes.decode);
       }
-      CHECK(sum(tiny.input, &PlacementPiece::accelerator_bytes) == n_bytes);
+      CHECK(sum(tiny.input, &PlacementPiece::panel_bytes) == n_bytes);
+      CHECK(sum(tiny.input, &PlacementPiece::accelerator_bytes) == n_taken);
     }
   }
 }

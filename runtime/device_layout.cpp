@@ -1,0 +1,18 @@
+#include "runtime/device_layout.h"
+
+namespace hybrid {
+
+uint64_t device_bytes(DeviceLayout layout, const PlannedTensor& t) {
+  const auto sum = [](std::initializer_list<uint64_t> arrays) {
+    uint64_t n = 0;
+    for (const uint64_t n_bytes : arrays) n += device_array_bytes(n_bytes);
+    return n;
+  };
+  if (layout == DeviceLayout::as_on_cpu) {
+    return sum({t.bytes.panels, t.bytes.decode, t.bytes.floats, t.bytes.mapped});
+  }
+  if (t.layout == TensorLayout::floats) return sum({t.bytes.floats});
+  return sum({packed_bytes(Weight{GgufFile::describe(*t.tensor)}), t.bytes.decode});
+}
+
+}  // namespace hybrid

@@ -1,0 +1,73 @@
+#include "runtime/devices.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "runtime/simulated_ops.h"
+
+namespace hybrid {
+namespace {
+
+class SimulatedModelDevice : public ModelDevice {
+ public:
+  explicit SimulatedModelDevice(SimulatedOptions options) : device_(std::move(options)) {}
+
+  Device& device() override { return device_; }
+  DeviceLayout layout() const override { return DeviceLayout::as_on_cpu; }
+  std::unique_ptr<LayerOps> make_ops(DeviceStream& stream, const ModelConfig& config,
+                                     const SequencePlan& plan) override {
+    return std::make_unique<SimulatedOps>(device_, dynamic_cast<SimulatedStream&>(stream), config,
+                                          plan);
+  }
+
+ private:
+  SimulatedDevice device_;
+};
+
+DeviceName parse_one(const std::string& word) {
+  std::optional<DeviceName> device;
+  if (word == "sim") device = DeviceName{DeviceKind::sim, 0};
+  if (word.starts_with("sim:")) device = parse_device("SIM" + word.substr(4));
+  if (word.starts_with("cuda:")) device = parse_device("CUDA" + word.substr(5));
+  if (!device) {
+    fail("--device: expected none, or a list of sim, sim:N, cuda:N, found '{}'", printable(word));
+  }
+  return *device;
+}
+
+}  // namespace
+
+std::vector<DeviceName> parse_devices(std::string_view text) {
+  if (text == "none") return {};
+  std::vector<DeviceName> devices;
+  for (const std::string& word : split(text, ',')) {
+    const DeviceName device = parse_one(word);
+    if (std::ranges::find(devices, device) != devices.end()) {
+      fail("--device: {} is there twice", text_of(device));
+    }
+    if (!devices.empty() && devices.front().kind != device.kind) {
+      fail("--device: simulated devices and GPUs cannot run together");
+    }
+    devices.push_back(device);
+  }
+  return devices;
+}
+
+ModelDevices open_devices(const PlanMachine& machine) {
+  ModelDevices devices;
+  for (size_t i = 1; i < machine.devices.size(); ++i) {
+    const PlanDevice& d = machine.devices[i];
+    HYBRID_CHECK(d.name.kind == DeviceKind::sim);
+    devices.push_back(std::make_unique<SimulatedModelDevice>(
+        SimulatedOptions{.index = d.name.index,
+                         .capacity_bytes = d.budget_bytes,
+                         .rates = {.memory_bytes_per_s = d.speed.read_rate,
+                                   .multiply_adds_per_s = d.speed.flop_rate / 2,
+                                   .link_bytes_per_s = d.speed.link_rate,
+                                   .launch_s = 0}}));
+  }
+  return devices;
+}
+
+}  // namespace hybrid
