@@ -42,40 +42,50 @@ uint64_t max_dense_ff(const ModelConfig& c) {
 
 }  // namespace
 
-HostOps::HostOps(const ModelConfig& c, uint32_t max_tokens, const MlaPlan& attention,
-                 bool fused_moe)
-    : config_(c), rope_(c.rope), fused_moe_(fused_moe), attention_(attention) {
-  rope_table_.reserve(uint64_t{max_tokens} * c.mla.qk_rope);
-  input_.reserve(max_tokens, max_input_cols(c));
-  ffn_.reserve(c.n_embd, max_dense_ff(c), max_tokens, 1);
-  moe_.reserve(c.moe, c.n_embd, max_tokens, fused_moe);
+HostOps::HostOps(const ModelConfig& c, const MlaPlan& attention, const Sizes& sizes)
+    : config_(c),
+      rope_(c.rope),
+      fused_moe_(sizes.fused_moe),
+      slots_(sizes.n_in_flight),
+      attention_(attention) {
+  const uint64_t n = sizes.max_tokens;
+  for (Slot& slot : slots_) slot.rope_table.reserve(n * c.mla.qk_rope);
+  input_.reserve(n, max_input_cols(c));
+  ffn_.reserve(c.n_embd, max_dense_ff(c), n, 1);
+  moe_.reserve(c.moe, c.n_embd, n, fused_moe_);
 }
 
-uint64_t HostOps::n_bytes(const ModelConfig& c, uint64_t n, const MlaPlan& attention,
-                          bool fused_moe) {
-  return n * c.mla.qk_rope * sizeof(float) + attention.n_bytes() +
+uint64_t HostOps::n_bytes(const ModelConfig& c, const MlaPlan& attention, const Sizes& sizes) {
+  const uint64_t n = sizes.max_tokens;
+  return sizes.n_in_flight * n * c.mla.qk_rope * sizeof(float) + attention.n_bytes() +
          MatmulInput::n_bytes(n, max_input_cols(c)) +
          FfnScratch::n_bytes(c.n_embd, max_dense_ff(c), n, 1) +
-         MoeFfnScratch::n_bytes(c.moe, c.n_embd, n, fused_moe);
+         MoeFfnScratch::n_bytes(c.moe, c.n_embd, n, sizes.fused_moe);
 }
 
 uint64_t HostOps::held_bytes() const {
-  return rope_table_.n_bytes() + input_.held_bytes() + ffn_.held_bytes() + moe_.held_bytes() +
-         attention_.held_bytes();
+  uint64_t n = input_.held_bytes() + ffn_.held_bytes() + moe_.held_bytes() +
+               attention_.held_bytes();
+  for (const Slot& slot : slots_) n += slot.rope_table.n_bytes();
+  return n;
 }
 
-void HostOps::begin(const MicroBatch& batch) {
-  HYBRID_CHECK(uint64_t{batch.n_tokens} * rope_.n_dims() <= rope_table_.size());
-  batch_ = batch;
-  segments_.assign(batch.segments.begin(), batch.segments.end());
-  batch_.segments = segments_;
-  float* row = rope_table_.data();
-  for (const CacheSegment& segment : segments_) {
+void HostOps::begin(uint32_t index, const MicroBatch& batch) {
+  select(index);
+  Slot& slot = *now_;
+  HYBRID_CHECK(uint64_t{batch.n_tokens} * rope_.n_dims() <= slot.rope_table.size());
+  slot.batch = batch;
+  slot.segments.assign(batch.segments.begin(), batch.segments.end());
+  slot.batch.segments = slot.segments;
+  float* row = slot.rope_table.data();
+  for (const CacheSegment& segment : slot.segments) {
     for (uint32_t t = 0; t < segment.n_tokens; ++t, row += rope_.n_dims()) {
       rope_.fill_table(segment.first_position + t, row);
     }
   }
 }
+
+void HostOps::select(uint32_t index) { now_ = &slots_[index]; }
 
 void HostOps::embed(const TensorView& w, std::span<const int32_t> ids, float* to) {
   for (const int32_t id : ids) {
@@ -94,14 +104,14 @@ void HostOps::norm(const float* x, uint32_t n_rows, std::span<const float> weigh
 void HostOps::add(const float* x, float* y) {
   const RowOps ops = row_ops();
   workers_->parallel_for(
-      uint64_t{batch_.n_tokens} * config_.n_embd, 1 << 15,
+      uint64_t{now_->batch.n_tokens} * config_.n_embd, 1 << 15,
       [&](uint64_t begin, uint64_t end) { ops.add(x + begin, y + begin, end - begin); });
 }
 
 void HostOps::gather(const float* x, std::span<const uint32_t> rows, float* to) {
   const uint64_t n = config_.n_embd;
   for (size_t i = 0; i < rows.size(); ++i) {
-    HYBRID_CHECK(rows[i] < batch_.n_tokens && rows[i] >= i);
+    HYBRID_CHECK(rows[i] < now_->batch.n_tokens && rows[i] >= i);
     std::copy_n(x + rows[i] * n, n, to + i * n);
   }
 }
@@ -114,9 +124,9 @@ void HostOps::product(const Weight& w, float* y) { matmul(w, input_, y, *workers
 
 void HostOps::rotate_queries(float* q) {
   const MlaShape& mla = config_.mla;
-  for_rows(*workers_, batch_.n_tokens, [&](uint64_t t) {
+  for_rows(*workers_, now_->batch.n_tokens, [&](uint64_t t) {
     for (uint64_t i = t * mla.n_heads; i < (t + 1) * mla.n_heads; ++i) {
-      rotate_pairs(q + i * mla.qk_dim() + mla.qk_nope, rope_table_.data() + t * mla.qk_rope,
+      rotate_pairs(q + i * mla.qk_dim() + mla.qk_nope, now_->rope_table.data() + t * mla.qk_rope,
                    mla.qk_rope);
     }
   });
@@ -124,12 +134,12 @@ void HostOps::rotate_queries(float* q) {
 
 void HostOps::store_latents(const LayerWeights& w, uint32_t cache_layer, float* kv) {
   const MlaShape& mla = config_.mla;
-  for_rows(*workers_, batch_.n_tokens, [&](uint64_t t) {
+  for_rows(*workers_, now_->batch.n_tokens, [&](uint64_t t) {
     float* row = kv + t * mla.cache_row();
     rms_norm(row, w.kv_a_norm, config_.rms_epsilon, row);
-    rotate_pairs(row + mla.kv_lora, rope_table_.data() + t * mla.qk_rope, mla.qk_rope);
+    rotate_pairs(row + mla.kv_lora, now_->rope_table.data() + t * mla.qk_rope, mla.qk_rope);
   });
-  for_segments(segments_, [&](const CacheSegment& segment, uint64_t first) {
+  for_segments(now_->segments, [&](const CacheSegment& segment, uint64_t first) {
     attention_.store(w.kv_up, kv + first * mla.cache_row(), segment.n_tokens, *segment.cache,
                      cache_layer, segment.first_position, *workers_);
   });
@@ -139,7 +149,7 @@ void HostOps::attend(const LayerWeights& w, uint32_t cache_layer, const float* q
   const MlaShape& mla = config_.mla;
   // The scalar level is the reference: it takes the file's own blocks.
   const MlaDecodeWeights decode = simd_level() == SimdLevel::scalar ? MlaDecodeWeights{} : w.decode;
-  for_segments(segments_, [&](const CacheSegment& segment, uint64_t first) {
+  for_segments(now_->segments, [&](const CacheSegment& segment, uint64_t first) {
     MlaArgs args;
     args.kq_scale = config_.kq_scale;
     args.layer = cache_layer;
@@ -152,33 +162,33 @@ void HostOps::attend(const LayerWeights& w, uint32_t cache_layer, const float* q
 }
 
 void HostOps::gated_ffn(const FfnWeights& w, float* y) {
-  const FfnJob job{w.gate, w.up, w.down, 0, batch_.n_tokens};
+  const FfnJob job{w.gate, w.up, w.down, 0, now_->batch.n_tokens};
   run_ffn_jobs({input_, {&job, 1}, {}, y}, ffn_, *workers_);
 }
 
 void HostOps::route(const LayerWeights& w, uint32_t moe_layer, const float* logits, int32_t* ids,
                     float* weights) {
   const MoeShape& moe = config_.moe;
-  for_rows(*workers_, batch_.n_tokens, [&](uint64_t t) {
+  for_rows(*workers_, now_->batch.n_tokens, [&](uint64_t t) {
     const std::span row(logits + t * moe.n_experts, moe.n_experts);
     const std::span row_ids(ids + t * moe.n_used, moe.n_used);
     const std::span row_weights(weights + t * moe.n_used, moe.n_used);
-    const uint32_t token = batch_.choice_offset + static_cast<uint32_t>(t);
-    if (batch_.replay != nullptr) {
-      std::ranges::copy(batch_.replay->token(moe_layer, token), row_ids.begin());
+    const uint32_t token = now_->batch.choice_offset + static_cast<uint32_t>(t);
+    if (now_->batch.replay != nullptr) {
+      std::ranges::copy(now_->batch.replay->token(moe_layer, token), row_ids.begin());
       weigh_choice(moe, row, row_ids, row_weights);
     } else {
       route_token(moe, row, w.router_bias, row_ids, row_weights);
     }
-    if (batch_.record != nullptr) {
-      std::ranges::copy(row_ids, batch_.record->token(moe_layer, token).begin());
+    if (now_->batch.record != nullptr) {
+      std::ranges::copy(row_ids, now_->batch.record->token(moe_layer, token).begin());
     }
   });
 }
 
 void HostOps::routed_experts(const ExpertWeights& w, const int32_t* ids, const float* weights,
                              float* y) {
-  const uint64_t n_slots = uint64_t{batch_.n_tokens} * config_.moe.n_used;
+  const uint64_t n_slots = uint64_t{now_->batch.n_tokens} * config_.moe.n_used;
   const MoeFfnArgs args{input_, y, std::span(ids, n_slots), std::span(weights, n_slots),
                         fused_moe_};
   moe_ffn(args, config_.moe, w, moe_, *workers_);

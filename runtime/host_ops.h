@@ -14,13 +14,17 @@ namespace hybrid {
 
 class HostOps : public LayerOps {
  public:
-  /// Takes the buffers of micro-batches of up to max_tokens. Throws Error where attention's limit
-  /// of scratch is too small for any step. fused_moe: see MoeFfnArgs. The config outlives it.
-  HostOps(const ModelConfig& config, uint32_t max_tokens, const MlaPlan& attention, bool fused_moe);
+  struct Sizes {
+    uint32_t max_tokens = 0;   // of a micro-batch
+    uint32_t n_in_flight = 1;  // micro-batches that are begun and not ended
+    bool fused_moe = true;     // see MoeFfnArgs
+  };
+  /// Takes the buffers. Throws Error where attention's limit of scratch is too small for any step.
+  /// The config outlives it.
+  HostOps(const ModelConfig& config, const MlaPlan& attention, const Sizes& sizes);
 
   /// Bytes that the constructor takes.
-  static uint64_t n_bytes(const ModelConfig& config, uint64_t max_tokens, const MlaPlan& attention,
-                          bool fused_moe);
+  static uint64_t n_bytes(const ModelConfig& config, const MlaPlan& attention, const Sizes& sizes);
   uint64_t held_bytes() const;  // what has really been taken
 
   const MlaPlan& attention() const { return attention_.plan(); }
@@ -28,7 +32,8 @@ class HostOps : public LayerOps {
   /// Who does the work from here on.
   void use(Workers& workers) { workers_ = &workers; }
 
-  void begin(const MicroBatch& batch) override;
+  void begin(uint32_t slot, const MicroBatch& batch) override;
+  void select(uint32_t slot) override;
   void embed(const TensorView& w, std::span<const int32_t> ids, float* to) override;
   void norm(const float* x, uint32_t n_rows, std::span<const float> weight, float* y) override;
   void add(const float* x, float* y) override;
@@ -50,9 +55,13 @@ class HostOps : public LayerOps {
   bool fused_moe_;
   Workers* workers_ = nullptr;
 
-  MicroBatch batch_;
-  std::vector<CacheSegment> segments_;  // of batch_
-  AlignedFloats rope_table_;            // [n_tokens][qk_rope]
+  struct Slot {
+    MicroBatch batch;
+    std::vector<CacheSegment> segments;
+    AlignedFloats rope_table;  // [n_tokens][qk_rope]
+  };
+  std::vector<Slot> slots_;
+  Slot* now_ = nullptr;
   MatmulInput input_;                   // what products take, in their forms
   FfnScratch ffn_;                      // of dense nets
   MoeFfnScratch moe_;

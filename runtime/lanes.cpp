@@ -5,28 +5,31 @@
 namespace hybrid {
 
 Lanes::Lanes(const ModelConfig& config, const SequencePlan& plan, const ModelDevices& devices)
-    : lanes_(devices.size() + 1) {
-  const uint64_t n_bytes = Activations::n_bytes(config, plan.n_ubatch);
-  const auto rows_at = [&](std::byte* memory) {
-    return Activations::at(memory, config, plan.n_ubatch);
+    : lanes_(devices.size() + 1), n_tokens_(plan.n_in_flight) {
+  const uint64_t n_bytes = plan.row_bytes / plan.n_in_flight;
+  const auto make_slots = [&](Lane& lane, std::byte* memory) {
+    for (uint32_t i = 0; i < plan.n_in_flight; ++i, memory += n_bytes) {
+      Lane::Slot slot{Activations::at(memory, config, plan.n_ubatch), {}, nullptr};
+      if (lane.device != nullptr) slot.sent = lane.device->make_event();
+      lane.slots.push_back(std::move(slot));
+    }
   };
   for (uint32_t i = 1; i < lanes_.size(); ++i) {
     Lane& lane = lanes_[i];
     lane.device = &devices[i - 1]->device();
-    memory_.push_back(lane.device->allocate(n_bytes, "a micro-batch"));
-    lane.act = rows_at(memory_.back().data());
+    memory_.push_back(lane.device->allocate(plan.row_bytes, "a micro-batch"));
+    make_slots(lane, memory_.back().data());
     lane.stream = lane.device->make_stream();
-    lane.sent = lane.device->make_event();
     lane.ops = devices[i - 1]->make_ops(*lane.stream, config, plan);
   }
   if (devices.empty()) {
-    host_memory_ = HugeBuffer(n_bytes);
+    host_memory_ = HugeBuffer(plan.row_bytes);
   } else {
-    memory_.push_back(devices[0]->device().allocate_pinned(n_bytes, "a micro-batch"));
+    memory_.push_back(devices[0]->device().allocate_pinned(plan.row_bytes, "a micro-batch"));
   }
   Lane& host = lanes_[kHost];
-  host.act = rows_at(devices.empty() ? host_memory_.data() : memory_.back().data());
-  auto ops = std::make_unique<HostOps>(config, plan.n_ubatch, plan.attention, plan.fused_moe);
+  make_slots(host, devices.empty() ? host_memory_.data() : memory_.back().data());
+  auto ops = std::make_unique<HostOps>(config, plan.attention, plan.host_sizes());
   host_ = ops.get();
   host.ops = std::move(ops);
 }
@@ -38,17 +41,29 @@ uint64_t Lanes::held_bytes() const {
   return rows + host_->held_bytes();
 }
 
-void Lanes::begin(const MicroBatch& batch, std::span<const BatchSegment> segments) {
-  n_tokens_ = batch.n_tokens;
+void Lanes::begin(uint32_t slot, const MicroBatch& batch, std::span<const BatchSegment> segments) {
+  slot_ = slot;
+  n_tokens_[slot] = batch.n_tokens;
   for (uint32_t i = 0; i < lanes_.size(); ++i) {
     Lane& lane = lanes_[i];
-    lane.segments.clear();
+    Lane::Slot& own = lane.slots[slot];
+    lane.act = own.act;
+    own.segments.clear();
     for (const BatchSegment& s : segments) {
-      lane.segments.push_back({s.cache->on(i), s.first_position, s.n_tokens});
+      own.segments.push_back({s.cache->on(i), s.first_position, s.n_tokens});
     }
-    MicroBatch own = batch;
-    own.segments = lane.segments;
-    lane.ops->begin(own);
+    MicroBatch of_lane = batch;
+    of_lane.segments = own.segments;
+    lane.ops->begin(slot, of_lane);
+  }
+}
+
+void Lanes::select(uint32_t slot) {
+  if (slot == slot_) return;
+  slot_ = slot;
+  for (Lane& lane : lanes_) {
+    lane.act = lane.slots[slot].act;
+    lane.ops->select(slot);
   }
 }
 
@@ -58,14 +73,15 @@ void Lanes::send_bytes(std::byte* source, std::byte* on_host, std::byte* to, uin
   Lane& b = lanes_[to_lane];
   if (from != kHost) {
     a.stream->copy_to_host(on_host, source, n_bytes);
-    a.stream->record(*a.sent);
-    if (to_lane != kHost) a.sent->wait(kDeviceTimeout);
+    DeviceEvent& sent = *a.slots[slot_].sent;
+    a.stream->record(sent);
+    if (to_lane != kHost) sent.wait(kDeviceTimeout);
   }
   if (to_lane != kHost) b.stream->copy_to_device(to, on_host, n_bytes);
 }
 
 void Lanes::arrive(uint32_t from, uint32_t to) {
-  if (from != to && to == kHost) lanes_[from].sent->wait(kDeviceTimeout);
+  if (from != to && to == kHost) lanes_[from].slots[slot_].sent->wait(kDeviceTimeout);
 }
 
 float* Lanes::pinned_output(uint64_t n_floats) {

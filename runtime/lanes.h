@@ -23,14 +23,20 @@ struct BatchSegment {
 };
 
 struct Lane {
-  Activations act;
+  Activations act;  // of the selected micro-batch
   std::unique_ptr<LayerOps> ops;
-  std::vector<CacheSegment> segments;  // of the step
 
   // A device's alone; a lane of the CPU has none of them.
   Device* device = nullptr;
   std::unique_ptr<DeviceStream> stream;
-  std::unique_ptr<DeviceEvent> sent;  // when what was last sent to the host is there
+
+  /// Of each micro-batch in flight.
+  struct Slot {
+    Activations act;
+    std::vector<CacheSegment> segments;
+    std::unique_ptr<DeviceEvent> sent;  // when what was last sent to the host is there
+  };
+  std::vector<Slot> slots;
 };
 
 class Lanes {
@@ -46,8 +52,10 @@ class Lanes {
   HostOps& host() { return *host_; }
   uint64_t held_bytes() const;  // of the CPU, what has really been taken
 
-  /// Begins a step on all lanes; of `batch` all but the segments.
-  void begin(const MicroBatch& batch, std::span<const BatchSegment> segments);
+  /// Begins micro-batch `slot` on all lanes, and selects it; of `batch` all but the segments.
+  void begin(uint32_t slot, const MicroBatch& batch, std::span<const BatchSegment> segments);
+  /// What follows is for that one.
+  void select(uint32_t slot);
 
   /// Rows of the step, n_per_token values each, from one lane's buffer to another's. Where they go
   /// to the host, they are there after arrive().
@@ -57,7 +65,7 @@ class Lanes {
     send_bytes(reinterpret_cast<std::byte*>(lanes_[from].act.*buffer),
                reinterpret_cast<std::byte*>(lanes_[kHost].act.*buffer),
                reinterpret_cast<std::byte*>(lanes_[to].act.*buffer),
-               n_tokens_ * n_per_token * sizeof(T), from, to);
+               n_tokens_[slot_] * n_per_token * sizeof(T), from, to);
   }
   /// What `from` has sent may be used by `to`.
   void arrive(uint32_t from, uint32_t to);
@@ -76,7 +84,8 @@ class Lanes {
   std::vector<Lane> lanes_;           // given back before their memory
   HostOps* host_ = nullptr;
   DeviceMemory pinned_output_;
-  uint64_t n_tokens_ = 0;
+  std::vector<uint64_t> n_tokens_;  // [slots]
+  uint32_t slot_ = 0;
 };
 
 }  // namespace hybrid

@@ -74,7 +74,7 @@ class LayerPart {
   void compute(const Body& body) {
     Lanes& lanes = step_.lanes;
     lanes.arrive(home_, there_);
-    if (there_ != home_) set_normed_input(step_, lanes[there_]);
+    if (there_ != home_ || !step_.is_alone) set_normed_input(step_, lanes[there_]);
     body(lanes[there_]);
     lanes.send(result_, step_.config.n_embd, there_, home_);
   }
@@ -91,39 +91,53 @@ class LayerPart {
   float* Activations::*result_;
 };
 
-void add_dense_net(const LayerWeights& w, const LayerPlacement& place, const StepContext& step) {
-  LayerPart net(step, place.home, place.net, &Activations::projected);
-  net.send_input();
-  net.compute([&](Lane& lane) { lane.ops->gated_ffn(w.dense, lane.act.projected); });
-  net.add_result();
-}
+/// The feed-forward part of a layer, in the two halves of a step.
+class FeedForward {
+ public:
+  FeedForward(const LayerWeights& w, const LayerPlacement& place, uint32_t layer,
+              const StepContext& step)
+      : w_(w),
+        is_dense_(step.config.is_dense_layer(layer)),
+        has_net_(is_dense_ || step.config.moe.n_shared > 0),
+        net_(step, place.home, place.net, &Activations::projected),
+        routed_(step, place.home, place.routed, &Activations::routed) {}
 
-void add_experts(const LayerWeights& w, const LayerPlacement& place, const StepContext& step) {
-  LayerPart routed(step, place.home, place.routed, &Activations::routed);
-  LayerPart shared(step, place.home, place.net, &Activations::projected);
-  const bool has_shared = step.config.moe.n_shared > 0;
-  routed.send_input();
-  routed.send_choice();
-  if (has_shared && shared.there() != routed.there()) shared.send_input();
-  // Devices first: they go on while the host works.
-  for (const bool on_host : {false, true}) {
-    if (has_shared && (shared.there() == Lanes::kHost) == on_host) {
-      shared.compute([&](Lane& lane) { lane.ops->gated_ffn(w.shared, lane.act.projected); });
+  void send_input() {
+    if (!is_dense_) {
+      routed_.send_input();
+      routed_.send_choice();
     }
-    if ((routed.there() == Lanes::kHost) == on_host) {
-      routed.compute([&](Lane& lane) {
-        lane.ops->routed_experts(w.experts, lane.act.ids, lane.act.weights, lane.act.routed);
+    if (has_net_ && (is_dense_ || net_.there() != routed_.there())) net_.send_input();
+  }
+
+  /// What lies on the host, or all that does not.
+  void compute(bool on_host) {
+    if (has_net_ && (net_.there() == Lanes::kHost) == on_host) {
+      const FfnWeights& net = is_dense_ ? w_.dense : w_.shared;
+      net_.compute([&](Lane& lane) { lane.ops->gated_ffn(net, lane.act.projected); });
+    }
+    if (!is_dense_ && (routed_.there() == Lanes::kHost) == on_host) {
+      routed_.compute([&](Lane& lane) {
+        lane.ops->routed_experts(w_.experts, lane.act.ids, lane.act.weights, lane.act.routed);
       });
     }
   }
-  if (has_shared) shared.add_result();
-  routed.add_result();
-}
+
+  void add_results() {
+    if (has_net_) net_.add_result();
+    if (!is_dense_) routed_.add_result();
+  }
+
+ private:
+  const LayerWeights& w_;
+  bool is_dense_, has_net_;
+  LayerPart net_, routed_;
+};
 
 }  // namespace
 
-void decoder_layer(const LayerWeights& w, const LayerPlacement& place, uint32_t layer,
-                   StepContext& step) {
+void begin_layer(const LayerWeights& w, const LayerPlacement& place, uint32_t layer,
+                 StepContext& step) {
   Lanes& lanes = step.lanes;
   lanes.send(&Activations::hidden, step.config.n_embd, step.at, place.home);
   lanes.arrive(step.at, place.home);
@@ -133,9 +147,25 @@ void decoder_layer(const LayerWeights& w, const LayerPlacement& place, uint32_t 
 
   home.ops->norm(home.act.hidden, step.batch.n_tokens, w.ffn_norm, home.act.normed);
   set_normed_input(step, home);
-  if (step.config.is_dense_layer(layer)) return add_dense_net(w, place, step);
-  route(w, layer - step.config.n_dense_lead, step, place.home);
-  add_experts(w, place, step);
+  if (!step.config.is_dense_layer(layer)) {
+    route(w, layer - step.config.n_dense_lead, step, place.home);
+  }
+  FeedForward net(w, place, layer, step);
+  net.send_input();
+  net.compute(false);
+}
+
+void end_layer(const LayerWeights& w, const LayerPlacement& place, uint32_t layer,
+               StepContext& step) {
+  FeedForward net(w, place, layer, step);
+  net.compute(true);
+  net.add_results();
+}
+
+void decoder_layer(const LayerWeights& w, const LayerPlacement& place, uint32_t layer,
+                   StepContext& step) {
+  begin_layer(w, place, layer, step);
+  end_layer(w, place, layer, step);
 }
 
 }  // namespace hybrid

@@ -37,8 +37,10 @@ class LayerOps {
  public:
   virtual ~LayerOps() = default;
 
-  /// The tokens that all calls are for, until the next one.
-  virtual void begin(const MicroBatch& batch) = 0;
+  /// Begins micro-batch `slot` of those in flight, and selects it.
+  virtual void begin(uint32_t slot, const MicroBatch& batch) = 0;
+  /// The calls that follow are for that one. Its input has to be set anew.
+  virtual void select(uint32_t slot) = 0;
 
   /// to[i] = row ids[i] of w. Ids are the host's, and copied where they are needed later.
   virtual void embed(const TensorView& w, std::span<const int32_t> ids, float* to) = 0;

@@ -62,22 +62,38 @@ std::filesystem::path Model::write_cache(Workers& workers, const LoadProgress& p
   return writer.path();
 }
 
-bool Model::run_layers(const ForwardArgs& args, StepContext& step) const {
-  const Lane& lane = step.lanes[placement_.embedding];
-  lane.ops->embed(weights_.token_embd, args.tokens, lane.act.hidden);
-  step.at = placement_.embedding;
+bool Model::run_layers(std::span<const ForwardArgs> batches, std::span<StepContext> steps) const {
+  const auto for_batches = [&](const auto& body) {
+    for (uint32_t i = 0; i < steps.size(); ++i) {
+      steps[i].lanes.select(i);
+      body(steps[i], batches[i]);
+    }
+  };
+  const auto begin = [&](uint32_t layer, StepContext& step) {
+    begin_layer(weights_.layers[layer], placement_.layers[layer], layer, step);
+  };
+  for_batches([&](StepContext& step, const ForwardArgs& args) {
+    step.at = placement_.embedding;
+    const Lane& lane = step.lanes[step.at];
+    lane.ops->embed(weights_.token_embd, args.tokens, lane.act.hidden);
+    begin(0, step);
+  });
   for (uint32_t layer = 0; layer < config_.n_layers; ++layer) {
-    if (args.stop != nullptr && args.stop->load(std::memory_order_relaxed)) return false;
-    decoder_layer(weights_.layers[layer], placement_.layers[layer], layer, step);
+    for (const ForwardArgs& args : batches) {
+      if (args.stop != nullptr && args.stop->load(std::memory_order_relaxed)) return false;
+    }
+    for_batches([&](StepContext& step, const ForwardArgs&) {
+      end_layer(weights_.layers[layer], placement_.layers[layer], layer, step);
+      if (layer + 1 < config_.n_layers) begin(layer + 1, step);
+    });
   }
   return true;
 }
 
-void Model::compute_logits(const ForwardArgs& args, StepContext& step) const {
+void Model::compute_logits(const ForwardArgs& args, StepContext& step, float* to) const {
   Lanes& lanes = step.lanes;
   const uint32_t at = placement_.output;
   const auto n_rows = static_cast<uint32_t>(args.logit_tokens.size());
-  const uint64_t n_logits = uint64_t{n_rows} * config_.n_vocab;
   lanes.send(&Activations::hidden, config_.n_embd, step.at, at);
   lanes.arrive(step.at, at);
   const Activations& act = lanes[at].act;
@@ -85,29 +101,59 @@ void Model::compute_logits(const ForwardArgs& args, StepContext& step) const {
   ops.gather(act.hidden, args.logit_tokens, act.normed);
   ops.norm(act.normed, n_rows, weights_.output_norm, act.normed);
   ops.set_input(act.normed, n_rows, config_.n_embd, Precision::exact);
-  float* logits = at == Lanes::kHost ? args.logits : lanes.pinned_output(n_logits);
-  ops.product(weights_.output, logits);
-  lanes.finish();
-  if (logits != args.logits) std::copy_n(logits, n_logits, args.logits);
+  ops.product(weights_.output, to);
 }
 
-bool Model::forward(const ForwardArgs& args, Lanes& lanes) const {
-  MicroBatch batch{.n_tokens = static_cast<uint32_t>(args.tokens.size()),
-                   .segments = {},
-                   .choice_offset = args.choice_offset,
-                   .replay = args.replay,
-                   .record = args.record};
-  uint64_t n_in_segments = 0;
-  for (const BatchSegment& segment : args.segments) n_in_segments += segment.n_tokens;
-  HYBRID_CHECK(n_in_segments == batch.n_tokens);
-  lanes.begin(batch, args.segments);
-  StepContext step{config_, lanes, batch};
-  const bool is_done = run_layers(args, step);
-  if (is_done && !args.logit_tokens.empty()) {
-    compute_logits(args, step);
-  } else {
-    lanes.finish();
+void Model::compute_all_logits(std::span<const ForwardArgs> batches,
+                               std::span<StepContext> steps) const {
+  Lanes& lanes = steps.front().lanes;
+  const bool on_host = placement_.output == Lanes::kHost;
+  const auto n_of = [&](const ForwardArgs& args) {
+    return args.logit_tokens.size() * config_.n_vocab;
+  };
+  uint64_t n_all = 0;
+  for (const ForwardArgs& args : batches) n_all += n_of(args);
+  // A device writes them to memory that it can reach.
+  float* const reachable = on_host || n_all == 0 ? nullptr : lanes.pinned_output(n_all);
+  float* to = reachable;
+  for (uint32_t i = 0; i < steps.size(); ++i) {
+    if (n_of(batches[i]) == 0) continue;
+    lanes.select(i);
+    compute_logits(batches[i], steps[i], on_host ? batches[i].logits : to);
+    if (!on_host) to += n_of(batches[i]);
   }
+  if (on_host) return;
+  lanes.finish();
+  const float* from = reachable;
+  for (const ForwardArgs& args : batches) {
+    std::copy_n(from, n_of(args), args.logits);
+    from += n_of(args);
+  }
+}
+
+std::vector<StepContext> Model::begin_steps(std::span<const ForwardArgs> batches,
+                                            Lanes& lanes) const {
+  std::vector<StepContext> steps;
+  for (const ForwardArgs& args : batches) {
+    const MicroBatch batch{.n_tokens = static_cast<uint32_t>(args.tokens.size()),
+                           .segments = {},
+                           .choice_offset = args.choice_offset,
+                           .replay = args.replay,
+                           .record = args.record};
+    uint64_t n_in_segments = 0;
+    for (const BatchSegment& segment : args.segments) n_in_segments += segment.n_tokens;
+    HYBRID_CHECK(n_in_segments == batch.n_tokens);
+    lanes.begin(static_cast<uint32_t>(steps.size()), batch, args.segments);
+    steps.push_back({config_, lanes, batch, batches.size() == 1});
+  }
+  return steps;
+}
+
+bool Model::forward(std::span<const ForwardArgs> batches, Lanes& lanes) const {
+  std::vector<StepContext> steps = begin_steps(batches, lanes);
+  const bool is_done = run_layers(batches, steps);
+  if (is_done) compute_all_logits(batches, steps);
+  lanes.finish();
   return is_done;
 }
 

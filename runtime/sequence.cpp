@@ -62,11 +62,10 @@ void Sequence::copy_prefix(Sequence& from, size_t n) {
   tokens_.assign(from.tokens_.begin(), from.tokens_.begin() + static_cast<std::ptrdiff_t>(n));
 }
 
-bool Sequence::run(const ForwardArgs& forward) {
-  Workers& workers =
-      forward.tokens.size() > 1 && batch_workers_ ? *batch_workers_ : decode_workers_;
-  lanes_.host().use(workers);
-  return model_.forward(forward, lanes_);
+bool Sequence::run(std::span<const ForwardArgs> batches) {
+  const bool is_token = batches.size() == 1 && batches.front().tokens.size() == 1;
+  lanes_.host().use(!is_token && batch_workers_ ? *batch_workers_ : decode_workers_);
+  return model_.forward(batches, lanes_);
 }
 
 void Sequence::keep(std::span<const TokenId> tokens, std::span<const float> logits) {
@@ -92,12 +91,12 @@ bool Sequence::append_together(std::span<const Part> parts, const std::atomic<bo
   HYBRID_CHECK(tokens.size() <= first.plan_.n_ubatch);
   const uint64_t n_vocab = first.model_.config().n_vocab;
   std::vector<float> logits(logit_tokens.size() * n_vocab);
-  const bool is_done = first.run({.tokens = tokens,
-                                  .segments = segments,
-                                  .logit_tokens = logit_tokens,
-                                  .logits = logits.data(),
-                                  .stop = stop});
-  if (!is_done) return false;
+  const ForwardArgs batch{.tokens = tokens,
+                          .segments = segments,
+                          .logit_tokens = logit_tokens,
+                          .logits = logits.data(),
+                          .stop = stop};
+  if (!first.run({&batch, 1})) return false;
   std::span<const float> rows = logits;
   for (const Part& part : parts) {
     const auto own = rows.first(part.logits == nullptr ? 0 : n_vocab);
@@ -108,6 +107,46 @@ bool Sequence::append_together(std::span<const Part> parts, const std::atomic<bo
   return true;
 }
 
+/// A micro-batch of append()'s tokens.
+struct Sequence::Chunk {
+  ForwardArgs args;
+  BatchSegment segment;
+  std::vector<uint32_t> logit_tokens;
+
+  uint32_t n_tokens() const { return segment.n_tokens; }
+  /// Valid as long as this is, where it is.
+  ForwardArgs forward_args() const {
+    ForwardArgs forward = args;
+    forward.segments = {&segment, 1};
+    forward.logit_tokens = logit_tokens;
+    return forward;
+  }
+};
+
+Sequence::Chunk Sequence::chunk_of(const AppendArgs& args, uint32_t first_position,
+                                   uint32_t first) {
+  const auto n_total = static_cast<uint32_t>(args.tokens.size());
+  const uint32_t first_logit = n_total - args.n_logit_rows;
+  const uint32_t n = std::min(plan_.n_ubatch, n_total - first), end = first + n;
+  const uint32_t n_logits = std::min(n, end - std::min(end, first_logit));
+  Chunk chunk;
+  chunk.logit_tokens.resize(n_logits);
+  std::iota(chunk.logit_tokens.begin(), chunk.logit_tokens.end(), n - n_logits);
+  chunk.segment = {&cache_, first_position + first, n};
+  chunk.args = {.tokens = args.tokens.subspan(first, n),
+                .segments = {},
+                .logit_tokens = {},
+                .choice_offset = args.choice_offset + first,
+                .replay = args.replay,
+                .record = args.record,
+                .stop = args.stop};
+  if (n_logits > 0) {
+    chunk.args.logits = args.logits + uint64_t{end - n_logits - first_logit} *
+                                          model_.config().n_vocab;
+  }
+  return chunk;
+}
+
 bool Sequence::append(const AppendArgs& args) {
   const auto n_total = static_cast<uint32_t>(args.tokens.size());
   HYBRID_CHECK(n_total <= n_free() && args.n_logit_rows <= n_total);
@@ -116,28 +155,20 @@ bool Sequence::append(const AppendArgs& args) {
                                        choice->n_used == model_.config().moe.n_used &&
                                        uint64_t{args.choice_offset} + n_total <= choice->n_tokens));
   }
-  const uint64_t n_vocab = model_.config().n_vocab;
-  const uint32_t first_logit = n_total - args.n_logit_rows;
+  const auto first_position = static_cast<uint32_t>(tokens_.size());
   for (uint32_t done = 0; done < n_total;) {
-    const uint32_t n = std::min(plan_.n_ubatch, n_total - done);
-    const uint32_t n_logits = std::min(n, done + n - std::min(done + n, first_logit));
-    std::vector<uint32_t> logit_tokens(n_logits);
-    std::iota(logit_tokens.begin(), logit_tokens.end(), n - n_logits);
-    float* logits = args.logits;
-    if (n_logits > 0) logits += (done + n - n_logits - first_logit) * n_vocab;
-    const auto tokens = args.tokens.subspan(done, n);
-    const BatchSegment segment = next_segment(n);
-    const bool is_done = run({.tokens = tokens,
-                              .segments = {&segment, 1},
-                              .logit_tokens = logit_tokens,
-                              .logits = logits,
-                              .choice_offset = args.choice_offset + done,
-                              .replay = args.replay,
-                              .record = args.record,
-                              .stop = args.stop});
-    if (!is_done) return false;
-    keep(tokens, {logits, n_logits * n_vocab});
-    done += n;
+    std::vector<Chunk> chunks;
+    for (uint32_t end = done; end < n_total && chunks.size() < plan_.n_in_flight;) {
+      chunks.push_back(chunk_of(args, first_position, end));
+      end += chunks.back().n_tokens();
+    }
+    std::vector<ForwardArgs> batches;
+    for (const Chunk& chunk : chunks) batches.push_back(chunk.forward_args());
+    if (!run(batches)) return false;
+    for (const ForwardArgs& batch : batches) {
+      keep(batch.tokens, {batch.logits, batch.logit_tokens.size() * model_.config().n_vocab});
+      done += static_cast<uint32_t>(batch.tokens.size());
+    }
   }
   return true;
 }

@@ -73,8 +73,11 @@ class Sequence {
   BatchSegment next_segment(size_t n) {
     return {&cache_, static_cast<uint32_t>(tokens_.size()), static_cast<uint32_t>(n)};
   }
-  /// A micro-batch, with this sequence's threads and buffers.
-  bool run(const ForwardArgs& forward);
+  struct Chunk;
+  /// The micro-batch of args' tokens from `first` on; token 0 goes to first_position.
+  Chunk chunk_of(const AppendArgs& args, uint32_t first_position, uint32_t first);
+  /// Micro-batches, with this sequence's threads and buffers.
+  bool run(std::span<const ForwardArgs> batches);
   /// Takes tokens that have been run; throws Error where their logits are not finite.
   void keep(std::span<const TokenId> tokens, std::span<const float> logits);
 

@@ -5,7 +5,6 @@
 #include "base/error.h"
 #include "base/units.h"
 #include "runtime/activations.h"
-#include "runtime/host_ops.h"
 #include "tensor/matmul.h"
 #include "tensor/simd_level.h"
 
@@ -36,11 +35,12 @@ SequencePlan plan_sequence(const ModelConfig& config, const ModelWeights& weight
                     .n_ubatch = n_ubatch,
                     .cache = mla_cache_shape(config.mla, config.n_layers, n_ctx, options.attention),
                     .attention = MlaPlan(config.mla, options.attention, n_ctx, n_ubatch),
-                    .fused_moe = options.fused_moe};
+                    .fused_moe = options.fused_moe,
+                    .n_in_flight = n_ubatch < n_ctx ? options.n_in_flight : 1};
   plan.cache_bytes = plan.cache.n_bytes();
-  plan.row_bytes = Activations::n_bytes(config, n_ubatch);
+  plan.row_bytes = plan.n_in_flight * Activations::n_bytes(config, n_ubatch);
   plan.buffer_bytes =
-      plan.row_bytes + HostOps::n_bytes(config, n_ubatch, plan.attention, plan.fused_moe);
+      plan.row_bytes + HostOps::n_bytes(config, plan.attention, plan.host_sizes());
   plan.thread_bytes = plan.attention.thread_bytes() + row_thread_bytes(weights);
   // The caller's thread is a member of both teams.
   const int n_more = options.n_threads_batch != options.n_threads ? options.n_threads_batch - 1 : 0;

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "attention/mla_attention.h"
-#include "runtime/weights.h"
+#include "runtime/host_ops.h"
 
 namespace hybrid {
 
@@ -16,6 +16,9 @@ struct ExecutionOptions {
   int n_threads_batch = 1;  // for more than one
   AttentionOptions attention = {};
   bool fused_moe = true;  // false: composed_ffn.h
+  /// Micro-batches of a prompt that are begun and not ended: two keep a device busy while the host
+  /// computes experts.
+  uint32_t n_in_flight = 1;
 };
 
 struct SequencePlan {
@@ -24,12 +27,14 @@ struct SequencePlan {
   KvCache::Shape cache;
   MlaPlan attention;
   bool fused_moe = true;
+  uint32_t n_in_flight = 1;  // see ExecutionOptions; 1 where one holds the whole context
   uint64_t cache_bytes = 0;
-  uint64_t row_bytes = 0;     // of a micro-batch between operations (Activations)
-  uint64_t buffer_bytes = 0;  // of a micro-batch on the CPU: these, and those of HostOps
+  uint64_t row_bytes = 0;     // between operations (Activations), of all micro-batches in flight
+  uint64_t buffer_bytes = 0;  // of micro-batches on the CPU: these, and those of HostOps
   uint64_t thread_bytes = 0;  // that each thread keeps beside them, at most
   uint32_t n_threads = 0;     // that keep them
 
+  HostOps::Sizes host_sizes() const { return {n_ubatch, n_in_flight, fused_moe}; }
   uint64_t activation_bytes() const { return buffer_bytes + n_threads * thread_bytes; }
   uint64_t n_bytes() const { return cache_bytes + activation_bytes(); }
   /// "the cache of 4096 tokens needs 1 GiB, a micro-batch of 512 tokens 20.0 MiB"

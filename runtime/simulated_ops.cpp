@@ -37,7 +37,8 @@ SimulatedOps::SimulatedOps(SimulatedDevice& device, SimulatedStream& stream,
       stream_(stream),
       scratch_(device.count_scratch(ops_bytes(plan))),
       workers_(1),
-      ops_(config, plan.n_ubatch, plan.attention, plan.fused_moe) {
+      ops_(config, plan.attention, plan.host_sizes()),
+      slots_(plan.n_in_flight) {
   ops_.use(workers_);
 }
 
@@ -45,25 +46,30 @@ uint64_t SimulatedOps::ops_bytes(const SequencePlan& plan) {
   return plan.buffer_bytes - plan.row_bytes + plan.thread_bytes;
 }
 
-void SimulatedOps::begin(const MicroBatch& batch) {
-  n_tokens_ = batch.n_tokens;
+void SimulatedOps::begin(uint32_t slot, const MicroBatch& batch) {
+  now_ = &slots_[slot];
+  *now_ = {.n_tokens = batch.n_tokens, .attention = {}};
   // Queued, as all that follows: the segments of an earlier step may still be in use.
   std::vector<CacheSegment> segments(batch.segments.begin(), batch.segments.end());
-  attention_ = {};
   for (const CacheSegment& s : segments) {
     if (s.cache == nullptr) continue;
     const AttentionWork work{config_.mla, ops_.attention().options().mla,
                              ops_.attention().options().key_type};
     const KvCache::Shape& shape = s.cache->shape();
     const uint64_t row = shape.n_bytes() / shape.n_layers / shape.n_ctx;
-    attention_ = sum({attention_,
-                      {(s.first_position + s.n_tokens) * row,
-                       static_cast<uint64_t>(work.flop(s.first_position, s.n_tokens) / 2)}});
+    now_->attention = sum({now_->attention,
+                           {(s.first_position + s.n_tokens) * row,
+                            static_cast<uint64_t>(work.flop(s.first_position, s.n_tokens) / 2)}});
   }
-  stream_.enqueue({}, [this, own = batch, segments = std::move(segments)]() mutable {
+  stream_.enqueue({}, [=, this, own = batch, segments = std::move(segments)]() mutable {
     own.segments = segments;
-    ops_.begin(own);
+    ops_.begin(slot, own);
   });
+}
+
+void SimulatedOps::select(uint32_t slot) {
+  now_ = &slots_[slot];
+  stream_.enqueue({}, [this, slot] { ops_.select(slot); });
 }
 
 void SimulatedOps::embed(const TensorView& w, std::span<const int32_t> ids, float* to) {
@@ -78,7 +84,7 @@ void SimulatedOps::norm(const float* x, uint32_t n_rows, std::span<const float> 
 }
 
 void SimulatedOps::add(const float* x, float* y) {
-  stream_.enqueue(row_work(uint64_t{3} * n_tokens_ * config_.n_embd),
+  stream_.enqueue(row_work(uint64_t{3} * now_->n_tokens * config_.n_embd),
                   [=, this] { ops_.add(x, y); });
 }
 
@@ -99,37 +105,37 @@ void SimulatedOps::product(const Weight& w, float* y) {
 }
 
 void SimulatedOps::rotate_queries(float* q) {
-  stream_.enqueue(row_work(uint64_t{2} * n_tokens_ * config_.mla.n_heads * config_.mla.qk_rope),
+  stream_.enqueue(row_work(uint64_t{2} * now_->n_tokens * config_.mla.n_heads * config_.mla.qk_rope),
                   [this, q] { ops_.rotate_queries(q); });
 }
 
 void SimulatedOps::store_latents(const LayerWeights& w, uint32_t cache_layer, float* kv) {
-  stream_.enqueue(row_work(uint64_t{2} * n_tokens_ * config_.mla.cache_row()),
+  stream_.enqueue(row_work(uint64_t{2} * now_->n_tokens * config_.mla.cache_row()),
                   [=, this, &w] { ops_.store_latents(w, cache_layer, kv); });
 }
 
 void SimulatedOps::attend(const LayerWeights& w, uint32_t cache_layer, const float* q, float* out) {
   const MlaUpProjection& up = w.kv_up;
   const uint64_t up_bytes = up.kv_b.data.size() + up.k_b.data.size() + up.v_b.data.size();
-  stream_.enqueue(sum({attention_, {up_bytes, 0}}),
+  stream_.enqueue(sum({now_->attention, {up_bytes, 0}}),
                   [=, this, &w] { ops_.attend(w, cache_layer, q, out); });
 }
 
 void SimulatedOps::gated_ffn(const FfnWeights& w, float* y) {
-  stream_.enqueue(sum({product_work(w.gate, n_tokens_), product_work(w.up, n_tokens_),
-                       product_work(w.down, n_tokens_)}),
+  stream_.enqueue(sum({product_work(w.gate, now_->n_tokens), product_work(w.up, now_->n_tokens),
+                       product_work(w.down, now_->n_tokens)}),
                   [this, &w, y] { ops_.gated_ffn(w, y); });
 }
 
 void SimulatedOps::route(const LayerWeights& w, uint32_t moe_layer, const float* logits,
                          int32_t* ids, float* weights) {
-  stream_.enqueue(row_work(uint64_t{n_tokens_} * config_.moe.n_experts),
+  stream_.enqueue(row_work(uint64_t{now_->n_tokens} * config_.moe.n_experts),
                   [=, this, &w] { ops_.route(w, moe_layer, logits, ids, weights); });
 }
 
 void SimulatedOps::routed_experts(const ExpertWeights& w, const int32_t* ids, const float* weights,
                                   float* y) {
-  const double share = expected_experts(config_.moe, n_tokens_) / config_.moe.n_experts;
+  const double share = expected_experts(config_.moe, now_->n_tokens) / config_.moe.n_experts;
   uint64_t n_bytes = 0, n_elements = 0;  // of all experts, of one
   for (const Weight* each : {&w.gate, &w.up, &w.gate_up, &w.down}) {
     if (each->empty()) continue;
@@ -137,7 +143,7 @@ void SimulatedOps::routed_experts(const ExpertWeights& w, const int32_t* ids, co
     n_elements += each->n_cols() * each->n_rows();
   }
   const DeviceWork work{static_cast<uint64_t>(std::llround(static_cast<double>(n_bytes) * share)),
-                        n_elements * n_tokens_ * config_.moe.n_used};
+                        n_elements * now_->n_tokens * config_.moe.n_used};
   stream_.enqueue(work, [=, this, &w] { ops_.routed_experts(w, ids, weights, y); });
 }
 

@@ -15,7 +15,8 @@ class SimulatedOps : public LayerOps {
                const SequencePlan& plan);
   static uint64_t ops_bytes(const SequencePlan& plan);
 
-  void begin(const MicroBatch& batch) override;
+  void begin(uint32_t slot, const MicroBatch& batch) override;
+  void select(uint32_t slot) override;
   void embed(const TensorView& w, std::span<const int32_t> ids, float* to) override;
   void norm(const float* x, uint32_t n_rows, std::span<const float> weight, float* y) override;
   void add(const float* x, float* y) override;
@@ -37,9 +38,13 @@ class SimulatedOps : public LayerOps {
   DeviceMemory scratch_;  // counted: the memory itself is that of ops_
   Workers workers_;
   HostOps ops_;
-  uint32_t n_tokens_ = 0, n_input_rows_ = 0;
-  std::vector<CacheSegment> segments_;
-  DeviceWork attention_;  // of a layer in this step
+  struct Slot {
+    uint32_t n_tokens = 0;
+    DeviceWork attention;  // of a layer in this step
+  };
+  std::vector<Slot> slots_;
+  Slot* now_ = nullptr;
+  uint32_t n_input_rows_ = 0;
 };
 
 }  // namespace hybrid

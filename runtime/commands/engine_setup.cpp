@@ -137,6 +137,7 @@ EngineOptions engine_options(const Options& options) {
   engine.expert_groups = expert_groups(options);
   engine.execution = settings.execution;
   engine.placement = placement_request(options);
+  engine.execution.n_in_flight = engine.placement.devices.empty() ? 1 : 2;
   engine.pack = settings.pack;
   engine.prepare_decode = settings.prepare_decode;
   // What does not fit, or is not in the vocabulary, is told before minutes of loading.

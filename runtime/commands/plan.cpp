@@ -44,6 +44,7 @@ void plan(const Options& options) {
       settings.execution.n_threads_batch = settings.execution.n_threads;
     }
   }
+  settings.execution.n_in_flight = machine.has_accelerators() ? 2 : 1;
   const ModelHeaders model(model_path(options), expert_groups(options));
   if (options.is_set("save")) check_outputs(options, model.file, {"save"}, {"config", "machine"});
   const std::vector<PlacementRule> rules = request.all_rules(model.config.n_layers, machine);

@@ -29,6 +29,7 @@ struct Setup {
   std::string rules = "";
   uint32_t n_ubatch = 512;
   uint64_t budget_bytes = 0;  // of each device; 0: no budget
+  uint32_t n_in_flight = 2;
 };
 
 EngineOptions options_of(const std::filesystem::path& model, const Setup& setup) {
@@ -36,6 +37,7 @@ EngineOptions options_of(const std::filesystem::path& model, const Setup& setup)
   options.model = model;
   options.n_ctx = 64;
   options.execution.n_ubatch = setup.n_ubatch;
+  options.execution.n_in_flight = setup.devices == "none" ? 1 : setup.n_in_flight;
   options.pack = options.prepare_decode = simd_level() != SimdLevel::scalar;
   options.placement.devices = parse_devices(setup.devices);
   if (!setup.rules.empty()) options.placement.rules = parse_rules(setup.rules, "-ot");
@@ -110,7 +112,10 @@ TEST_CASE("a model on devices gives the CPU's bits, whatever lies where") {
         CAPTURE(setup.devices);
         CAPTURE(setup.rules);
         setup.n_ubatch = n_ubatch;
-        CHECK(pass_of(model, setup) == cpu);
+        for (const uint32_t n_in_flight : {1u, 2u, 3u}) {
+          setup.n_in_flight = n_in_flight;
+          CHECK(pass_of(model, setup) == cpu);
+        }
       }
     }
   }
