@@ -54,18 +54,21 @@ std::vector<DeviceName> parse_devices(std::string_view text) {
   return devices;
 }
 
+std::unique_ptr<ModelDevice> make_simulated_device(SimulatedOptions options) {
+  return std::make_unique<SimulatedModelDevice>(std::move(options));
+}
+
 ModelDevices open_devices(const PlanMachine& machine) {
   ModelDevices devices;
   for (size_t i = 1; i < machine.devices.size(); ++i) {
     const PlanDevice& d = machine.devices[i];
     HYBRID_CHECK(d.name.kind == DeviceKind::sim);
-    devices.push_back(std::make_unique<SimulatedModelDevice>(
-        SimulatedOptions{.index = d.name.index,
-                         .capacity_bytes = d.budget_bytes,
-                         .rates = {.memory_bytes_per_s = d.speed.read_rate,
-                                   .multiply_adds_per_s = d.speed.flop_rate / 2,
-                                   .link_bytes_per_s = d.speed.link_rate,
-                                   .launch_s = 0}}));
+    devices.push_back(make_simulated_device({.index = d.name.index,
+                                             .capacity_bytes = d.budget_bytes,
+                                             .rates = {.memory_bytes_per_s = d.speed.read_rate,
+                                                       .multiply_adds_per_s = d.speed.flop_rate / 2,
+                                                       .link_bytes_per_s = d.speed.link_rate,
+                                                       .launch_s = 0}}));
   }
   return devices;
 }

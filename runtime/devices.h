@@ -6,12 +6,16 @@
 
 #include "runtime/model_device.h"
 #include "runtime/plan_machine.h"
+#include "tensor/simulated_device.h"
 
 namespace hybrid {
 
 /// "none", or a list of "sim" (sim:0), "sim:N", "cuda:N"; each once. Throws Error for anything
 /// else.
 std::vector<DeviceName> parse_devices(std::string_view text);
+
+/// A simulated device for models.
+std::unique_ptr<ModelDevice> make_simulated_device(SimulatedOptions options);
 
 /// The machine's devices beside its CPU, with its budgets as their capacity.
 ModelDevices open_devices(const PlanMachine& machine);

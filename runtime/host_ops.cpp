@@ -64,8 +64,8 @@ uint64_t HostOps::n_bytes(const ModelConfig& c, const MlaPlan& attention, const 
 }
 
 uint64_t HostOps::held_bytes() const {
-  uint64_t n = input_.held_bytes() + ffn_.held_bytes() + moe_.held_bytes() +
-               attention_.held_bytes();
+  uint64_t n =
+      input_.held_bytes() + ffn_.held_bytes() + moe_.held_bytes() + attention_.held_bytes();
   for (const Slot& slot : slots_) n += slot.rope_table.n_bytes();
   return n;
 }

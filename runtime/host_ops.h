@@ -62,8 +62,8 @@ class HostOps : public LayerOps {
   };
   std::vector<Slot> slots_;
   Slot* now_ = nullptr;
-  MatmulInput input_;                   // what products take, in their forms
-  FfnScratch ffn_;                      // of dense nets
+  MatmulInput input_;  // what products take, in their forms
+  FfnScratch ffn_;     // of dense nets
   MoeFfnScratch moe_;
   MlaAttention attention_;
 };

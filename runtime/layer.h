@@ -10,9 +10,9 @@ namespace hybrid {
 struct StepContext {
   const ModelConfig& config;
   Lanes& lanes;
-  MicroBatch batch;             // as the lanes have begun it; segments are not looked at
-  bool is_alone = true;         // no other micro-batch is computed between the halves of a layer
-  uint32_t at = Lanes::kHost;   // the processor that holds the hidden rows
+  MicroBatch batch;            // as the lanes have begun it; segments are not looked at
+  bool is_alone = true;        // no other micro-batch is computed between the halves of a layer
+  uint32_t at = Lanes::kHost;  // the processor that holds the hidden rows
 };
 
 /// The hidden rows of the lane step.at are the layer's input; its output is in those of the layer's

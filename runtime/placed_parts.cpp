@@ -22,6 +22,20 @@ std::string name_of_piece(const PlacementInput& input, uint32_t piece) {
   return experts ? fmt::format("experts {}-{} of {}", experts->first, experts->last, name) : name;
 }
 
+/// "0-3, 5" of the layers for which is_in(layer); "" where there are none.
+template <class IsIn>
+std::string layer_ranges(uint32_t n_layers, const IsIn& is_in) {
+  std::vector<std::string> ranges;
+  for (uint32_t first = 0; first < n_layers; ++first) {
+    if (!is_in(first)) continue;
+    uint32_t last = first;
+    while (last + 1 < n_layers && is_in(last + 1)) ++last;
+    ranges.push_back(first == last ? std::to_string(first) : fmt::format("{}-{}", first, last));
+    first = last;
+  }
+  return join(ranges, ", ");
+}
+
 }  // namespace
 
 ModelPlacement model_placement(const PlacementInput& input, const Placement& placement,
@@ -61,6 +75,27 @@ ModelPlacement model_placement(const PlacementInput& input, const Placement& pla
   }
   where.number_cache_layers();
   return where;
+}
+
+std::string parts_text(const ModelPlacement& where, uint32_t processor, uint32_t n_dense_lead,
+                       bool has_shared) {
+  const auto n_layers = static_cast<uint32_t>(where.layers.size());
+  std::vector<std::string> parts;
+  const auto add = [&](const char* what, const auto& is_in) {
+    const std::string layers = layer_ranges(n_layers, is_in);
+    if (!layers.empty()) parts.push_back(fmt::format("{} of layers {}", what, layers));
+  };
+  add("attention", [&](uint32_t i) { return where.layers[i].home == processor; });
+  add("dense nets",
+      [&](uint32_t i) { return i < n_dense_lead && where.layers[i].net == processor; });
+  add("shared experts", [&](uint32_t i) {
+    return has_shared && i >= n_dense_lead && where.layers[i].net == processor;
+  });
+  add("routed experts",
+      [&](uint32_t i) { return i >= n_dense_lead && where.layers[i].routed == processor; });
+  if (where.embedding == processor) parts.emplace_back("embedding");
+  if (where.output == processor) parts.emplace_back("output");
+  return parts.empty() ? "nothing" : join(parts, "; ");
 }
 
 }  // namespace hybrid

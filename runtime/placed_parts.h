@@ -13,4 +13,9 @@ namespace hybrid {
 ModelPlacement model_placement(const PlacementInput& input, const Placement& placement,
                                uint32_t n_devices, std::string& reason);
 
+/// What a processor computes, for a person: "attention of layers 0-5, routed experts of 1-5, the
+/// output"; "nothing".
+std::string parts_text(const ModelPlacement& where, uint32_t processor, uint32_t n_dense_lead,
+                       bool has_shared);
+
 }  // namespace hybrid

@@ -141,8 +141,8 @@ Sequence::Chunk Sequence::chunk_of(const AppendArgs& args, uint32_t first_positi
                 .record = args.record,
                 .stop = args.stop};
   if (n_logits > 0) {
-    chunk.args.logits = args.logits + uint64_t{end - n_logits - first_logit} *
-                                          model_.config().n_vocab;
+    chunk.args.logits =
+        args.logits + uint64_t{end - n_logits - first_logit} * model_.config().n_vocab;
   }
   return chunk;
 }

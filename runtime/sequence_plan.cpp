@@ -39,8 +39,7 @@ SequencePlan plan_sequence(const ModelConfig& config, const ModelWeights& weight
                     .n_in_flight = n_ubatch < n_ctx ? options.n_in_flight : 1};
   plan.cache_bytes = plan.cache.n_bytes();
   plan.row_bytes = plan.n_in_flight * Activations::n_bytes(config, n_ubatch);
-  plan.buffer_bytes =
-      plan.row_bytes + HostOps::n_bytes(config, plan.attention, plan.host_sizes());
+  plan.buffer_bytes = plan.row_bytes + HostOps::n_bytes(config, plan.attention, plan.host_sizes());
   plan.thread_bytes = plan.attention.thread_bytes() + row_thread_bytes(weights);
   // The caller's thread is a member of both teams.
   const int n_more = options.n_threads_batch != options.n_threads ? options.n_threads_batch - 1 : 0;

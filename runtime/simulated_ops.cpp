@@ -105,8 +105,9 @@ void SimulatedOps::product(const Weight& w, float* y) {
 }
 
 void SimulatedOps::rotate_queries(float* q) {
-  stream_.enqueue(row_work(uint64_t{2} * now_->n_tokens * config_.mla.n_heads * config_.mla.qk_rope),
-                  [this, q] { ops_.rotate_queries(q); });
+  stream_.enqueue(
+      row_work(uint64_t{2} * now_->n_tokens * config_.mla.n_heads * config_.mla.qk_rope),
+      [this, q] { ops_.rotate_queries(q); });
 }
 
 void SimulatedOps::store_latents(const LayerWeights& w, uint32_t cache_layer, float* kv) {

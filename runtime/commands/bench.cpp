@@ -238,12 +238,20 @@ void log_start(const Engine& engine, size_t n_rows) {
   for (const std::string& note : config.notes) log_info(note);
 }
 
+/// "cpu", "cpu+sim0 (simulated)"
+std::string device_names(const Model& model) {
+  std::string names = "cpu";
+  for (const auto& device : model.devices()) names += "+" + device->device().title();
+  return names;
+}
+
 /// The row of a combination, without test and result.
 BenchRow row_of(const Model& model, const Options& combination, const ExecutionOptions& execution) {
   BenchRow row;
   row.model = model.config().name;
   row.size_bytes = tensor_bytes(model.file());
   row.n_params = n_params(model.file());
+  row.device = device_names(model);
   row.isa = name_of(simd_level());
   row.n_threads = execution.n_threads;
   row.n_batch = execution.n_batch;

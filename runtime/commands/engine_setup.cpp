@@ -8,6 +8,7 @@
 #include "runtime/commands/command.h"
 #include "runtime/demo_model.h"
 #include "runtime/devices.h"
+#include "runtime/placed_parts.h"
 #include "runtime/version.h"
 #include "tensor/simd_level.h"
 
@@ -166,6 +167,21 @@ std::string cache_text(const AttentionOptions& a) {
   return fmt::format("{}/{}", key, cache_type_name(a.value_type));
 }
 
+/// What each device holds, and the CPU beside them.
+void log_devices(const Engine& engine) {
+  if (!engine.placement()) return;
+  const PlacementPlan& plan = *engine.placement();
+  const ModelConfig& config = engine.model().config();
+  for (uint32_t d = 0; d < plan.devices.size(); ++d) {
+    const std::string name = d == 0 ? "CPU" : engine.model().devices()[d - 1]->device().title();
+    log_info(fmt::format("{}: {} ({} weights, {} cache, {} beside them)", name,
+                         parts_text(plan.where, d, config.n_dense_lead, config.moe.n_shared > 0),
+                         format_bytes(plan.loads[d].weight_bytes),
+                         format_bytes(plan.loads[d].cache_bytes),
+                         format_bytes(plan.loads[d].fixed_bytes)));
+  }
+}
+
 }  // namespace
 
 void log_banner(const Engine& engine, const Sequence& sequence) {
@@ -182,6 +198,7 @@ void log_banner(const Engine& engine, const Sequence& sequence) {
                          config.n_ctx_train));
   }
   for (const std::string& note : config.notes) log_info(note);
+  log_devices(engine);
   log_detail(fmt::format("threads: {}", sequence.thread_placement()));
   const RunPlan plan = engine.plan(sequence.n_ctx());
   log_detail(fmt::format("weights: {} taken, {} mapped from the file",

@@ -5,7 +5,11 @@
 
 #include <doctest/doctest.h>
 
+#include <atomic>
+#include <chrono>
+#include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "runtime/engine.h"
@@ -207,6 +211,115 @@ TEST_CASE("loading and letting go a hundred times leaves nothing behind") {
   }
   CHECK(device.used_bytes() == 0);
   CHECK(device.pinned_bytes() == 0);
+}
+
+namespace {
+
+/// A model with attention on a simulated device and routed experts on the host, or the other way
+/// round.
+struct Hybrid {
+  Model model;
+
+  Hybrid(const std::filesystem::path& path, bool experts_on_device,
+         std::function<void()> before_work)
+      : model(path, ExpertGroups::automatic) {
+    ModelPlacement where = ModelPlacement::on_cpu(model.config().n_layers);
+    where.n_processors = 2;
+    for (LayerPlacement& layer : where.layers) {
+      (experts_on_device ? layer.routed : layer.home) = 1;
+    }
+    where.output = experts_on_device ? 0 : 1;
+    where.number_cache_layers();
+    ModelDevices devices;
+    devices.push_back(make_simulated_device(
+        {.capacity_bytes = uint64_t{1} << 30, .before_work = std::move(before_work)}));
+    model.place(where, std::move(devices));
+    Workers workers(1);
+    model.load_devices(false, false, {}, workers, nullptr);
+  }
+};
+
+std::vector<float> logits_of(const Model& model, const std::atomic<bool>* stop = nullptr) {
+  Sequence sequence(model, 32, {.n_ubatch = 5, .attention = {}, .n_in_flight = 2});
+  std::vector<float> logits(kTokens.size() * model.config().n_vocab);
+  Sequence::AppendArgs args;
+  args.tokens = kTokens;
+  args.n_logit_rows = static_cast<uint32_t>(kTokens.size());
+  args.logits = logits.data();
+  args.stop = stop;
+  if (!sequence.append(args)) return {};
+  return logits;
+}
+
+}  // namespace
+
+TEST_CASE("whatever the speed of a device, the same bits") {
+  const TempDir dir;
+  const auto path = dir.write("m.gguf", tiny_model({.quantised = true}).bytes());
+  const Model cpu(path, ExpertGroups::automatic);
+  const std::vector<float> expected = logits_of(cpu);
+  for (const bool experts_on_device : {false, true}) {
+    std::mt19937 random(experts_on_device ? 1 : 2);  // of the device's thread
+    const Hybrid hybrid(path, experts_on_device, [&] {
+      if (random() % 8 == 0) std::this_thread::sleep_for(std::chrono::microseconds(random() % 200));
+    });
+    for (int i = 0; i < 100; ++i) REQUIRE(logits_of(hybrid.model) == expected);
+  }
+}
+
+TEST_CASE("a device that fails in the middle of a step ends it with its name") {
+  const TempDir dir;
+  const auto path = dir.write("m.gguf", tiny_model().bytes());
+  for (const int n_good : {0, 1, 30, 200}) {
+    std::atomic<int> n_left = 1 << 30;
+    const Hybrid hybrid(path, n_good % 2 == 1, [&] {
+      if (n_left-- <= 0) throw Error("the fan has stopped");
+    });
+    n_left = n_good;
+    const std::string error = error_of([&] { logits_of(hybrid.model); });
+    CHECK(error.find("SIM0 (simulated) failed: the fan has stopped") != std::string::npos);
+  }
+}
+
+TEST_CASE("a device that no longer answers ends a step within seconds") {
+  const TempDir dir;
+  const auto path = dir.write("m.gguf", tiny_model().bytes());
+  std::atomic<bool> hangs = false;
+  const Hybrid hybrid(path, false, [&] {
+    while (hangs) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  });
+  std::jthread repair([&] {
+    hangs = true;
+    std::this_thread::sleep_for(kDeviceTimeout + std::chrono::seconds(2));
+    hangs = false;
+  });
+  while (!hangs) std::this_thread::yield();
+  const std::string error = error_of([&] { logits_of(hybrid.model); });
+  CHECK(error.find("no answer for 10 s") != std::string::npos);
+}
+
+TEST_CASE("a step may be stopped at any moment, and the next one is whole") {
+  const TempDir dir;
+  const auto path = dir.write("m.gguf", tiny_model({.quantised = true}).bytes());
+  const Model cpu(path, ExpertGroups::automatic);
+  const std::vector<float> expected = logits_of(cpu);
+  std::atomic<bool> stop = false;
+  std::atomic<int> n_left = 1 << 30;
+  const Hybrid hybrid(path, false, [&] {
+    if (n_left-- == 0) stop = true;
+  });
+  int n_stopped = 0;
+  for (int n = 0; n < 60; ++n) {
+    stop = false;
+    n_left = 7 * n;
+    const std::vector<float> logits = logits_of(hybrid.model, &stop);
+    n_stopped += logits.empty() ? 1 : 0;
+    if (!logits.empty()) CHECK(logits == expected);
+    n_left = 1 << 30;
+    CHECK(logits_of(hybrid.model) == expected);
+  }
+  CHECK(n_stopped > 5);
+  CHECK(hybrid.model.devices().front()->device().pinned_bytes() == 0);
 }
 
 TEST_CASE("a sequence is saved and restored whatever lies where") {
