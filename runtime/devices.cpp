@@ -16,9 +16,9 @@ class SimulatedModelDevice : public ModelDevice {
   Device& device() override { return device_; }
   DeviceLayout layout() const override { return DeviceLayout::as_on_cpu; }
   std::unique_ptr<LayerOps> make_ops(DeviceStream& stream, const ModelConfig& config,
-                                     const SequencePlan& plan) override {
+                                     const SequencePlan& plan, Trace* trace) override {
     return std::make_unique<SimulatedOps>(device_, dynamic_cast<SimulatedStream&>(stream), config,
-                                          plan);
+                                          plan, trace);
   }
 
  private:
@@ -45,6 +45,9 @@ std::vector<DeviceName> parse_devices(std::string_view text) {
     const DeviceName device = parse_one(word);
     if (std::ranges::find(devices, device) != devices.end()) {
       fail("--device: {} is there twice", text_of(device));
+    }
+    if (device.kind == DeviceKind::cuda) {
+      fail("--device {}: GPUs cannot be used in this version; sim simulates one", word);
     }
     if (!devices.empty() && devices.front().kind != device.kind) {
       fail("--device: simulated devices and GPUs cannot run together");

@@ -1,11 +1,13 @@
 #include "runtime/lanes.h"
 
 #include "base/error.h"
+#include "runtime/traced_ops.h"
 
 namespace hybrid {
 
-Lanes::Lanes(const ModelConfig& config, const SequencePlan& plan, const ModelDevices& devices)
-    : lanes_(devices.size() + 1), n_tokens_(plan.n_in_flight) {
+Lanes::Lanes(const ModelConfig& config, const SequencePlan& plan, const ModelDevices& devices,
+             Trace* trace)
+    : lanes_(devices.size() + 1), trace_(trace), n_tokens_(plan.n_in_flight) {
   const uint64_t n_bytes = plan.row_bytes / plan.n_in_flight;
   const auto make_slots = [&](Lane& lane, std::byte* memory) {
     for (uint32_t i = 0; i < plan.n_in_flight; ++i, memory += n_bytes) {
@@ -20,7 +22,8 @@ Lanes::Lanes(const ModelConfig& config, const SequencePlan& plan, const ModelDev
     memory_.push_back(lane.device->allocate(plan.row_bytes, "a micro-batch"));
     make_slots(lane, memory_.back().data());
     lane.stream = lane.device->make_stream();
-    lane.ops = devices[i - 1]->make_ops(*lane.stream, config, plan);
+    lane.owned_ops = devices[i - 1]->make_ops(*lane.stream, config, plan, trace);
+    lane.ops = lane.owned_ops.get();
   }
   if (devices.empty()) {
     host_memory_ = HugeBuffer(plan.row_bytes);
@@ -29,9 +32,12 @@ Lanes::Lanes(const ModelConfig& config, const SequencePlan& plan, const ModelDev
   }
   Lane& host = lanes_[kHost];
   make_slots(host, devices.empty() ? host_memory_.data() : memory_.back().data());
-  auto ops = std::make_unique<HostOps>(config, plan.attention, plan.host_sizes());
-  host_ = ops.get();
-  host.ops = std::move(ops);
+  host_ = std::make_unique<HostOps>(config, plan.attention, plan.host_sizes());
+  host.ops = host_.get();
+  if (trace == nullptr) return;
+  track_ = trace->track("CPU");
+  host.owned_ops = std::make_unique<TracedOps>(*host_, *trace, track_);
+  host.ops = host.owned_ops.get();
 }
 
 Lanes::~Lanes() = default;
@@ -75,13 +81,18 @@ void Lanes::send_bytes(std::byte* source, std::byte* on_host, std::byte* to, uin
     a.stream->copy_to_host(on_host, source, n_bytes);
     DeviceEvent& sent = *a.slots[slot_].sent;
     a.stream->record(sent);
-    if (to_lane != kHost) sent.wait(kDeviceTimeout);
+    if (to_lane != kHost) await(a, sent);
   }
   if (to_lane != kHost) b.stream->copy_to_device(to, on_host, n_bytes);
 }
 
 void Lanes::arrive(uint32_t from, uint32_t to) {
-  if (from != to && to == kHost) lanes_[from].slots[slot_].sent->wait(kDeviceTimeout);
+  if (from != to && to == kHost) await(lanes_[from], *lanes_[from].slots[slot_].sent);
+}
+
+void Lanes::await(Lane& lane, DeviceEvent& event) {
+  const TraceZone zone(trace_, track_, "wait", trace_ == nullptr ? "" : lane.device->title());
+  event.wait(kDeviceTimeout);
 }
 
 float* Lanes::pinned_output(uint64_t n_floats) {
@@ -95,7 +106,9 @@ float* Lanes::pinned_output(uint64_t n_floats) {
 
 void Lanes::finish() {
   for (Lane& lane : lanes_) {
-    if (lane.stream != nullptr) lane.stream->synchronize(kDeviceTimeout);
+    if (lane.stream == nullptr) continue;
+    const TraceZone zone(trace_, track_, "wait", trace_ == nullptr ? "" : lane.device->title());
+    lane.stream->synchronize(kDeviceTimeout);
   }
 }
 

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "base/trace.h"
 #include "numa/huge_buffer.h"
 #include "runtime/activations.h"
 #include "runtime/host_ops.h"
@@ -24,7 +25,8 @@ struct BatchSegment {
 
 struct Lane {
   Activations act;  // of the selected micro-batch
-  std::unique_ptr<LayerOps> ops;
+  LayerOps* ops = nullptr;
+  std::unique_ptr<LayerOps> owned_ops;
 
   // A device's alone; a lane of the CPU has none of them.
   Device* device = nullptr;
@@ -45,7 +47,9 @@ class Lanes {
 
   /// Takes the memory of micro-batches; Throws Error where there is
   /// none. All arguments outlive it.
-  Lanes(const ModelConfig& config, const SequencePlan& plan, const ModelDevices& devices);
+  /// trace: null, or filled with what each lane does and what the host waits for.
+  Lanes(const ModelConfig& config, const SequencePlan& plan, const ModelDevices& devices,
+        Trace* trace = nullptr);
   ~Lanes();
 
   Lane& operator[](uint32_t processor) { return lanes_[processor]; }
@@ -76,13 +80,17 @@ class Lanes {
   void finish();
 
  private:
+  /// Waits on the host for what `lane` has sent.
+  void await(Lane& lane, DeviceEvent& event);
   void send_bytes(std::byte* source, std::byte* on_host, std::byte* to, uint64_t n_bytes,
                   uint32_t from, uint32_t to_lane);
 
   HugeBuffer host_memory_;            // of the CPU's rows, or, with devices,
   std::vector<DeviceMemory> memory_;  // pinned, and of each device
-  std::vector<Lane> lanes_;           // given back before their memory
-  HostOps* host_ = nullptr;
+  std::unique_ptr<HostOps> host_;
+  std::vector<Lane> lanes_;  // given back before their memory
+  Trace* trace_;
+  uint32_t track_ = 0;  // of the CPU
   DeviceMemory pinned_output_;
   std::vector<uint64_t> n_tokens_;  // [slots]
   uint32_t slot_ = 0;

@@ -20,9 +20,10 @@ class ModelDevice {
   /// How weights lie in its memory.
   virtual DeviceLayout layout() const = 0;
 
-  /// Operations that are queued in `stream`, which outlives them, as config and plan do.
+  /// Operations that are queued in `stream`, which outlives them, as config, plan and trace (which
+  /// may be null) do.
   virtual std::unique_ptr<LayerOps> make_ops(DeviceStream& stream, const ModelConfig& config,
-                                             const SequencePlan& plan) = 0;
+                                             const SequencePlan& plan, Trace* trace) = 0;
 };
 
 /// Device i is processor i + 1 of a ModelPlacement.

@@ -57,13 +57,17 @@ std::string device_text(const PlacementPlan& plan, const TensorPlace& place) {
   return place.on_disk ? text_of({DeviceKind::disk}) : text_of(plan.devices[place.device].name);
 }
 
-std::string_view accelerator_layout(TensorLayout layout) {
+std::string_view accelerator_layout(const PlacementPlan& plan, TensorLayout layout) {
+  if (plan.machine.layout() == DeviceLayout::as_on_cpu) {
+    return layout == TensorLayout::mapped ? "rows" : name_of(layout);
+  }
   return name_of(layout == TensorLayout::floats ? layout : TensorLayout::panels);
 }
 
 std::string_view layout_name(const PlacementPlan& plan, uint32_t tensor, uint32_t device) {
   const TensorLayout layout = plan.run.tensors[tensor].layout;
-  return plan.devices[device].name.is_accelerator() ? accelerator_layout(layout) : name_of(layout);
+  return plan.devices[device].name.is_accelerator() ? accelerator_layout(plan, layout)
+                                                    : name_of(layout);
 }
 
 double decode_rate(const PlacementPlan& plan, uint64_t n_past) {
@@ -80,13 +84,18 @@ double prefill_rate(const PlacementPlan& plan, uint64_t n_past) {
 }
 
 std::string basis_text(const PlacementPlan& plan) {
-  if (plan.disk_bytes == 0) return plan.machine.basis;
-  if (plan.disk_fits) {
-    return plan.machine.basis + "; what is on DISK stays in memory once it was read";
+  std::string text = plan.machine.basis;
+  if (plan.machine.layout() == DeviceLayout::as_on_cpu) {
+    const DeviceSpeed& speed = plan.devices[1].speed;
+    text += fmt::format(
+        "; simulated devices stand for GPUs with {:.0f} GB/s, {:.0f} TFLOP/s and a link of {:.0f} "
+        "GB/s each, a run on them takes this CPU's time",
+        speed.read_rate * 1e-9, speed.flop_rate * 1e-12, speed.link_rate * 1e-9);
   }
-  return plan.machine.basis + fmt::format("; DISK {:.1f} GB/s{}",
-                                          plan.devices.front().speed.disk_rate * 1e-9,
-                                          plan.machine.is_disk_known ? "" : " (a default)");
+  if (plan.disk_bytes == 0) return text;
+  if (plan.disk_fits) return text + "; what is on DISK stays in memory once it was read";
+  return text + fmt::format("; DISK {:.1f} GB/s{}", plan.devices.front().speed.disk_rate * 1e-9,
+                            plan.machine.is_disk_known ? "" : " (a default)");
 }
 
 std::vector<std::string> unmeasured_kinds(const PlacementPlan& plan) {

@@ -33,8 +33,9 @@ std::string device_text(const PlacementPlan& plan, const TensorPlace& place);
 /// Of each tensor of the inventory; none for those that the model does not use.
 std::vector<std::vector<TensorPlace>> tensor_places(const PlacementPlan& plan);
 
-/// How accelerators hold a tensor that has this layout on the CPU.
-std::string_view accelerator_layout(TensorLayout layout);
+/// How the machine's accelerators hold a tensor that has this layout on the CPU: "rows" are the
+/// file's blocks in a simulated device's memory.
+std::string_view accelerator_layout(const PlacementPlan& plan, TensorLayout layout);
 /// "panels" and the like, where a tensor lies.
 std::string_view layout_name(const PlacementPlan& plan, uint32_t tensor, uint32_t device);
 

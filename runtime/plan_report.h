@@ -56,8 +56,9 @@ std::string plan_text(const ModelHeaders& model, const PlacementPlan& plan,
 ///   rules        [{pattern, device, experts: "0-31" or null, origin, matched: tensors, decided: of
 ///                them}]
 ///   tensors      [{name, type, shape, bytes, role, device, node, layout: panels | mapped | floats
-///                | unused, rule: "PATTERN=DEVICE" or null}], and, where experts of a tensor lie
-///                apart, parts: [{experts, device, node, layout, rule}]
+///                | rows: on a simulated device | unused, rule: "PATTERN=DEVICE" or null}], and,
+///                where experts of a tensor lie apart, parts: [{experts, device, node, layout,
+///                rule}]
 nlohmann::ordered_json plan_json(const ModelHeaders& model, const PlacementPlan& plan,
                                  const PlanContext& context);
 

@@ -250,7 +250,7 @@ std::string tensors_text(const PlacementPlan& plan) {
     const bool is_on_cpu = kind.n_on.empty() || kind.n_on.begin()->first == 0;
     std::string layout = is_on_cpu ? std::string(name_of(kind.layout)) : "";
     if (is_on_gpu) {
-      const std::string_view there = accelerator_layout(kind.layout);
+      const std::string_view there = accelerator_layout(plan, kind.layout);
       if (layout != there) layout += fmt::format("{}{}", layout.empty() ? "" : ", ", there);
     }
     table.add({printable(kind.name), std::to_string(kind.n_tensors),

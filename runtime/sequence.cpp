@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "base/units.h"
 #include "numa/memory_info.h"
 
@@ -39,9 +40,10 @@ void check_finite(std::span<const float> logits, uint64_t n_vocab, uint64_t firs
 
 Sequence::Sequence(const Model& model, uint32_t n_ctx, const ExecutionOptions& options)
     : model_(model),
+      trace_(options.trace),
       plan_(checked_plan(model, n_ctx, options)),
       cache_(plan_.cache, model.placement(), model.devices()),
-      lanes_(model.config(), plan_, model.devices()),
+      lanes_(model.config(), plan_, model.devices(), options.trace),
       decode_workers_(options.n_threads) {
   if (options.n_threads_batch != options.n_threads) batch_workers_.emplace(options.n_threads_batch);
 }
@@ -62,9 +64,24 @@ void Sequence::copy_prefix(Sequence& from, size_t n) {
   tokens_.assign(from.tokens_.begin(), from.tokens_.begin() + static_cast<std::ptrdiff_t>(n));
 }
 
+namespace {
+
+/// "512 + 100 tokens behind 1024"
+std::string step_text(std::span<const ForwardArgs> batches) {
+  std::vector<std::string> numbers;
+  for (const ForwardArgs& args : batches) numbers.push_back(std::to_string(args.tokens.size()));
+  return fmt::format("{} tokens behind {}", join(numbers, " + "),
+                     batches.front().segments.front().first_position);
+}
+
+}  // namespace
+
 bool Sequence::run(std::span<const ForwardArgs> batches) {
   const bool is_token = batches.size() == 1 && batches.front().tokens.size() == 1;
   lanes_.host().use(!is_token && batch_workers_ ? *batch_workers_ : decode_workers_);
+  const TraceZone zone(trace_, trace_ == nullptr ? 0 : trace_->track("steps"),
+                       is_token ? "decode" : "prefill",
+                       trace_ == nullptr ? "" : step_text(batches));
   return model_.forward(batches, lanes_);
 }
 

@@ -82,6 +82,7 @@ class Sequence {
   void keep(std::span<const TokenId> tokens, std::span<const float> logits);
 
   const Model& model_;
+  Trace* trace_;
   SequencePlan plan_;
   SequenceCache cache_;
   Lanes lanes_;

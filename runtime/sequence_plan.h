@@ -9,6 +9,8 @@
 
 namespace hybrid {
 
+class Trace;
+
 struct ExecutionOptions {
   uint32_t n_batch = 2048;
   uint32_t n_ubatch = 512;
@@ -19,6 +21,7 @@ struct ExecutionOptions {
   /// Micro-batches of a prompt that are begun and not ended: two keep a device busy while the host
   /// computes experts.
   uint32_t n_in_flight = 1;
+  Trace* trace = nullptr;  // filled with what is done when
 };
 
 struct SequencePlan {

@@ -5,6 +5,7 @@
 
 #include "placement/attention_work.h"
 #include "runtime/step_bytes.h"
+#include "runtime/traced_ops.h"
 
 namespace hybrid {
 namespace {
@@ -32,14 +33,18 @@ DeviceWork row_work(uint64_t n_floats) { return {n_floats * sizeof(float), 0}; }
 }  // namespace
 
 SimulatedOps::SimulatedOps(SimulatedDevice& device, SimulatedStream& stream,
-                           const ModelConfig& config, const SequencePlan& plan)
+                           const ModelConfig& config, const SequencePlan& plan, Trace* trace)
     : config_(config),
       stream_(stream),
       scratch_(device.count_scratch(ops_bytes(plan))),
       workers_(1),
-      ops_(config, plan.attention, plan.host_sizes()),
+      host_(config, plan.attention, plan.host_sizes()),
+      traced_(trace == nullptr
+                  ? nullptr
+                  : std::make_unique<TracedOps>(host_, *trace, trace->track(device.title()))),
+      ops_(traced_ == nullptr ? static_cast<LayerOps&>(host_) : *traced_),
       slots_(plan.n_in_flight) {
-  ops_.use(workers_);
+  host_.use(workers_);
 }
 
 uint64_t SimulatedOps::ops_bytes(const SequencePlan& plan) {
@@ -53,8 +58,8 @@ void SimulatedOps::begin(uint32_t slot, const MicroBatch& batch) {
   std::vector<CacheSegment> segments(batch.segments.begin(), batch.segments.end());
   for (const CacheSegment& s : segments) {
     if (s.cache == nullptr) continue;
-    const AttentionWork work{config_.mla, ops_.attention().options().mla,
-                             ops_.attention().options().key_type};
+    const AttentionWork work{config_.mla, host_.attention().options().mla,
+                             host_.attention().options().key_type};
     const KvCache::Shape& shape = s.cache->shape();
     const uint64_t row = shape.n_bytes() / shape.n_layers / shape.n_ctx;
     now_->attention = sum({now_->attention,

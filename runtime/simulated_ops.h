@@ -2,6 +2,8 @@
 // A layer's operations on a simulated device: the CPU's, one after the other in its queue. So they
 // give the CPU's bits, while what they are given, and when, is a device's.
 
+#include <memory>
+
 #include "runtime/host_ops.h"
 #include "runtime/sequence_plan.h"
 #include "tensor/simulated_device.h"
@@ -10,9 +12,10 @@ namespace hybrid {
 
 class SimulatedOps : public LayerOps {
  public:
-  /// All arguments outlive it. Of the device it takes ops_bytes() beside the rows.
+  /// All arguments outlive it; trace may be null. Of the device it takes ops_bytes() beside the
+  /// rows.
   SimulatedOps(SimulatedDevice& device, SimulatedStream& stream, const ModelConfig& config,
-               const SequencePlan& plan);
+               const SequencePlan& plan, Trace* trace);
   static uint64_t ops_bytes(const SequencePlan& plan);
 
   void begin(uint32_t slot, const MicroBatch& batch) override;
@@ -37,7 +40,9 @@ class SimulatedOps : public LayerOps {
   SimulatedStream& stream_;
   DeviceMemory scratch_;  // counted: the memory itself is that of ops_
   Workers workers_;
-  HostOps ops_;
+  HostOps host_;
+  std::unique_ptr<LayerOps> traced_;  // host_ with zones
+  LayerOps& ops_;
   struct Slot {
     uint32_t n_tokens = 0;
     DeviceWork attention;  // of a layer in this step

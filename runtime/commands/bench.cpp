@@ -290,6 +290,7 @@ void bench(const Options& options) {
     pack |= engine.pack;
     prepare_decode |= engine.prepare_decode;
   }
+  TraceFile trace(options);
   EngineOptions setup = engine_options(combinations.front());
   setup.pack = pack;
   setup.prepare_decode = prepare_decode;
@@ -305,7 +306,8 @@ void bench(const Options& options) {
 
   BenchReport report(*find_bench_format(options.get("output")), shown_settings(options));
   for (const Options& combination : combinations) {
-    const ExecutionOptions execution = execution_of(combination);
+    ExecutionOptions execution = execution_of(combination);
+    execution.trace = trace.trace();
     BenchRow row = row_of(model, combination, execution);
     row.peak_gb_per_s = peak_gb_per_s;
     const RunSettings settings = run_settings(combination);
@@ -320,6 +322,7 @@ void bench(const Options& options) {
     }
   }
   rates.store();
+  trace.write();
 }
 
 }  // namespace hybrid::commands

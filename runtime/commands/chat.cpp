@@ -105,7 +105,8 @@ void talk(Conversation& conversation) {
 
 void chat(const Options& options) {
   catch_signals();
-  Engine engine(engine_options(options));
+  TraceFile trace(options);
+  Engine engine(engine_options(options, trace.trace()));
   const auto name = options.find("chat-template");
   const ChatTemplate chat_template =
       name ? ChatTemplate::by_name(*name)

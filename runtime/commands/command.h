@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/trace.h"
 #include "runtime/engine.h"
 #include "runtime/options.h"
 #include "runtime/sequence_file.h"
@@ -53,7 +54,7 @@ RunSettings run_settings(const Options& options);
 /// Rules, shorthands and budgets.
 PlacementRequest placement_request(const Options& options);
 /// The engine is to be prepared (Engine::prepare) after the command's checks.
-EngineOptions engine_options(const Options& options);
+EngineOptions engine_options(const Options& options, Trace* trace = nullptr);
 AttentionOptions attention_options(const Options& options);
 SamplingParams sampling_params(const Options& options);
 /// Shows how far loading or writing a cache is: a bar on a terminal, one line at the end. Throws
@@ -139,6 +140,24 @@ class OutputFile {
   std::string path_;
   std::string written_path_;  // path_, or PATH.part
   std::FILE* file_;
+};
+
+/// --trace: what the run does is kept, and written at the end, also of one that was interrupted or
+/// failed. The file is opened at once: what cannot be written is known before the work.
+class TraceFile {
+ public:
+  explicit TraceFile(const Options& options);
+  ~TraceFile();
+
+  /// Null without --trace.
+  Trace* trace() { return file_ ? &trace_ : nullptr; }
+  /// Throws Error where it cannot be written.
+  void write();
+
+ private:
+  Trace trace_;
+  std::optional<OutputFile> file_;
+  std::string path_;
 };
 
 }  // namespace hybrid::commands

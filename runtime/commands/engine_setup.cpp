@@ -130,7 +130,7 @@ PlacementRequest placement_request(const Options& options) {
   return request;
 }
 
-EngineOptions engine_options(const Options& options) {
+EngineOptions engine_options(const Options& options, Trace* trace) {
   const RunSettings settings = run_settings(options);
   EngineOptions engine;
   engine.model = model_path(options);
@@ -138,6 +138,7 @@ EngineOptions engine_options(const Options& options) {
   engine.expert_groups = expert_groups(options);
   engine.execution = settings.execution;
   engine.placement = placement_request(options);
+  engine.execution.trace = trace;
   engine.execution.n_in_flight = engine.placement.devices.empty() ? 1 : 2;
   engine.pack = settings.pack;
   engine.prepare_decode = settings.prepare_decode;

@@ -63,7 +63,8 @@ void eval(const Options& options) {
   catch_signals();
   std::vector<TokenId> tokens;
   if (options.is_set("tokens")) tokens = parse_token_ids(options.get("tokens"), "--tokens");
-  Engine engine(engine_options(options));
+  TraceFile trace(options);
+  Engine engine(engine_options(options, trace.trace()));
   const ModelConfig& config = engine.model().config();
   if (options.is_set("file")) {
     tokens = engine.tokenizer().encode(read_input(options.get("file")),
@@ -111,6 +112,7 @@ void eval(const Options& options) {
     experts_file->write(record->ids.data(), record->ids.size() * sizeof(int32_t));
     experts_file->close();
   }
+  trace.write();
   print_best(engine.tokenizer(), std::span(logits).last(config.n_vocab));
 }
 

@@ -61,7 +61,8 @@ void print_result(const PerplexityResult& result, uint32_t window, bool with_kl)
 void perplexity(const Options& options) {
   catch_signals();
   const std::string text = read_input(options.get("file"));
-  Engine engine(engine_options(options));
+  TraceFile trace(options);
+  Engine engine(engine_options(options, trace.trace()));
   const Tokenizer& tokenizer = engine.tokenizer();
   const std::vector<TokenId> tokens = tokenizer.encode(text, {.add_bos = tokenizer.wants_bos()});
   PerplexityParams params;
@@ -97,6 +98,7 @@ void perplexity(const Options& options) {
   PerplexityResult result;
   if (!measure_perplexity(engine, sequence, tokens, params, result)) throw Interrupted{};
   if (logits_file) logits_file->close();
+  trace.write();
   print_result(result, params.window, base.has_value());
 }
 

@@ -31,7 +31,8 @@ void log_statistics(const GenerateResult& r) {
 void run(const Options& options) {
   catch_signals();
   const std::string text = prompt_text(options);
-  Engine engine(engine_options(options));
+  TraceFile trace(options);
+  Engine engine(engine_options(options, trace.trace()));
   const Tokenizer& tokenizer = engine.tokenizer();
   const std::vector<TokenId> prompt = tokenizer.encode(
       text, {.add_bos = tokenizer.wants_bos(), .parse_special = options.get_toggle("special")});
@@ -59,6 +60,7 @@ void run(const Options& options) {
     log_statistics(result);
     if (result.finish == FinishReason::interrupted) throw Interrupted{};
   });
+  trace.write();
 }
 
 }  // namespace hybrid::commands
