@@ -25,16 +25,17 @@ const NodeMemory* find_memory(std::span<const NodeMemory> memory, int node) {
   return found == memory.end() ? nullptr : &*found;
 }
 
-/// A step that its node has no room for is one that the kernel would kill for.
+/// A page that its node has no room for is one that the kernel kills for. By then the space was
+/// there once, so the half of what is left to the kernel may go before this gives up.
 void check_step(const NodeShare& share, uint64_t step_bytes, const std::string& what) {
   if (share.node < 0) return;
   const std::vector<NodeMemory> all = read_node_memory();
-  const NodeMemory* memory = find_memory(all, share.node);
-  if (memory == nullptr || memory->available_bytes() >= step_bytes) return;
+  const NodeMemory* m = find_memory(all, share.node);
+  if (m == nullptr || m->free_bytes + m->file_bytes >= step_bytes + m->kept_bytes() / 2) return;
   fail(
       "node {} ran out of memory while {} took theirs: {} are left of {}; another process took "
       "what was free before",
-      share.node, what, format_bytes(memory->available_bytes()), format_bytes(memory->total_bytes));
+      share.node, what, format_bytes(m->free_bytes + m->file_bytes), format_bytes(m->total_bytes));
 }
 
 /// Runs the bodies, each on a thread of its own, and throws what the first that failed threw.
@@ -128,6 +129,8 @@ uint64_t NodeArena::n_bytes() const {
 bool NodeArena::populate(int n_threads_each, const std::atomic<bool>* stop) {
   HYBRID_CHECK(n_threads_each >= 1);
   std::atomic<bool> is_stopped{false};
+  std::vector<std::atomic<uint64_t>> left(slices_.size());  // not taken yet
+  for (size_t s = 0; s < slices_.size(); ++s) left[s] = shares_[s].n_bytes;
   Threads threads;
   for (size_t s = 0; s < slices_.size(); ++s) {
     const NodeShare& share = shares_[s];
@@ -138,7 +141,7 @@ bool NodeArena::populate(int n_threads_each, const std::atomic<bool>* stop) {
       const IndexRange range = split_range(share.n_bytes, kHugePage, part, n_parts);
       if (range.is_empty()) continue;
       std::byte* begin = slices_[s].data();
-      threads.start([&, begin, range, n_parts] {
+      threads.start([&, s, begin, range, n_parts] {
         const ScopedPin pin(share.cpus);
         for (uint64_t at = range.begin; at < range.end; at += kPopulateStep) {
           if (threads.has_failed()) return;
@@ -147,8 +150,10 @@ bool NodeArena::populate(int n_threads_each, const std::atomic<bool>* stop) {
             return;
           }
           const uint64_t n = std::min(kPopulateStep, range.end - at);
-          check_step(share, n_parts * n, what_);  // the others take as much meanwhile
+          // The others take as much meanwhile.
+          check_step(share, std::min<uint64_t>(left[s], n_parts * n), what_);
           populate_pages(begin + at, n, what_);
+          left[s] -= n;
         }
       });
     }

@@ -20,10 +20,11 @@ std::string text_of(const std::filesystem::path& file) {
 
 }  // namespace
 
+uint64_t NodeMemory::kept_bytes() const { return std::max(total_bytes / 64, uint64_t{32} << 20); }
+
 uint64_t NodeMemory::available_bytes() const {
-  const uint64_t kept = std::max(total_bytes / 64, uint64_t{32} << 20);
   const uint64_t all = free_bytes + file_bytes;
-  return all - std::min(all, kept);
+  return all - std::min(all, kept_bytes());
 }
 
 NodeMemory parse_node_meminfo(int node, std::string_view text) {

@@ -17,8 +17,9 @@ struct NodeMemory {
   uint64_t huge_pages_free = 0;  // of 2 MB, reserved (hugetlbfs): nobody else's
   uint64_t huge_pages_total = 0;
 
-  /// What can be bound to it: free memory and page cache, less what the kernel keeps for itself,
-  /// which is a part of 64 and at least 32 MiB.
+  /// What is left to the kernel, which needs some to work with: a 64th, at least 32 MiB.
+  uint64_t kept_bytes() const;
+  /// What can be bound to it: free memory and page cache, less what is kept.
   uint64_t available_bytes() const;
 
   bool operator==(const NodeMemory&) const = default;

@@ -23,6 +23,7 @@ constexpr const char* kMeminfo =
 TEST_CASE("a node's memory: what is free, page cache, less what the kernel keeps") {
   const NodeMemory m = parse_node_meminfo(3, kMeminfo);
   CHECK(m == NodeMemory{3, 16384000ull << 10, 1024000ull << 10, 1000000ull << 10, 10, 12});
+  CHECK(m.kept_bytes() == 256000ull << 10);
   CHECK(m.available_bytes() == (2024000ull << 10) - (256000ull << 10));
   CHECK(NodeMemory{.total_bytes = 1 << 20, .free_bytes = 1 << 20}.available_bytes() == 0);
   CHECK(parse_node_meminfo(1, "nonsense\nNode x y\n") == NodeMemory{.node = 1});
