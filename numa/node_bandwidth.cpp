@@ -144,11 +144,17 @@ std::vector<Target> make_targets(const Topology& topology, const LaunchContext& 
     target.arena.populate(1);
     const CpuList cpus = common_numbers(node.cpus, launch.cpus);
     fill(target.arena.slice(0), cpus);
-    for (const std::string& notice : target.arena.report().notices) {
+    const NodeArena::Report report = target.arena.report();
+    for (const std::string& notice : report.notices) {
       const auto& notices = result.notices;
       if (std::find(notices.begin(), notices.end(), notice) == notices.end()) {
         result.notices.push_back(notice);
       }
+    }
+    if (topology.nodes.size() > 1 && !report.is_verified()) {
+      result.notices.push_back(fmt::format(
+          "node {} was not measured: it is not sure that memory came from there", node.number));
+      continue;
     }
     targets.push_back(std::move(target));
   }
@@ -171,6 +177,16 @@ std::vector<double> NodeBandwidth::local_rates(const Topology& topology) const {
     if (rates.back() <= 0 && !node.cpus.empty()) return {};
   }
   return rates;
+}
+
+bool NodeBandwidth::is_whole(const Topology& topology) const {
+  for (const CpuCore& core : topology.cores) {
+    const MemoryNode* home = topology.home_of(core);
+    for (const MemoryNode& node : topology.nodes) {
+      if (home != nullptr && between(home->number, node.number) <= 0) return false;
+    }
+  }
+  return true;
 }
 
 std::optional<NodeBandwidth> measure_node_bandwidth(const Topology& topology,

@@ -31,6 +31,8 @@ struct NodeBandwidth {
   /// between(n, n) for each node of a topology, as plan_nodes() takes them; empty where one that
   /// has processors is missing.
   std::vector<double> local_rates(const Topology& topology) const;
+  /// Whether every node's memory was measured from every node with processors.
+  bool is_whole(const Topology& topology) const;
 };
 
 struct BandwidthEffort {

@@ -40,6 +40,9 @@ TEST_CASE("the rates that a node plan takes are those of nodes with processors, 
   const Topology topology = test::two_nodes_and_cxl();
   NodeBandwidth b{.pairs = {{0, 0, 50}, {0, 1, 20}, {0, 2, 10}, {1, 0, 20}, {1, 1, 40}}};
   CHECK(b.local_rates(topology) == std::vector<double>{50, 40, 0});
-  b.pairs.pop_back();
+  CHECK_FALSE(b.is_whole(topology));
+  b.pairs.push_back({1, 2, 10});
+  CHECK(b.is_whole(topology));
+  b.pairs.resize(4);
   CHECK(b.local_rates(topology).empty());
 }
