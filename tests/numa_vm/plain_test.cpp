@@ -4,11 +4,12 @@
 #include <sched.h>
 #include <sys/syscall.h>
 
-#include <set>
 #include <thread>
 
+#include "base/error.h"
 #include "numa/cpu_set.h"
 #include "numa/node_bandwidth.h"
+#include "numa/workers.h"
 #include "tests/numa_vm/guest.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/refuse_calls.h"
@@ -183,4 +184,37 @@ TEST_CASE("plain: memory without processors is not used, and said so") {
   for (const NodeSlice& slice : plan.slices) {
     CHECK(has_number(nodes_with_cpus(), slice.nodes.front()));
   }
+}
+
+TEST_CASE("plain: workers of a plan are at their slice's node, and do its rows alone") {
+  const Guest guest;
+  const NodePlan plan = guest.plan();
+  const WorkerPlan seats = plan_workers(plan, std::nullopt);
+  Workers workers(seats);
+  const ScopedPin pin(seats.seats.front().cpus);
+  const std::vector<IndexRange> ranges = slice_rows(plan, 16 * 1000, 16);
+  // Threads may come late on a busy host; while one is missing, others do its part.
+  int n_present = 0;
+  for (int i = 0; i < 2000 && n_present < seats.n_threads(); ++i) {
+    workers.run([&](TeamMember& member) {
+      if (member.index() == 0) n_present = member.n_members();
+    });
+  }
+  REQUIRE(n_present == seats.n_threads());
+  std::atomic<uint64_t> n_rows{0}, n_far{0};
+  const std::thread::id caller = std::this_thread::get_id();
+  for (int i = 0; i < 20; ++i) {
+    workers.parallel_slices(ranges, 16, [&](uint64_t slice, uint64_t begin, uint64_t end) {
+      n_rows += end - begin;
+      const bool is_near = node_of_cpu(sched_getcpu()) == plan.slices[slice].nodes.front();
+      // The caller does the part of a worker that did not begin in time; nobody else does.
+      if (!is_near && std::this_thread::get_id() != caller) n_far += end - begin;
+    });
+  }
+  CHECK(n_rows == 20 * 16 * 1000);
+  CHECK(n_far == 0);
+  workers.run([&](TeamMember& member) {
+    const WorkerSeat& seat = seats.seats[static_cast<size_t>(member.index())];
+    HYBRID_CHECK(thread_affinity() == seat.cpus);
+  });
 }
