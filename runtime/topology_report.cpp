@@ -49,7 +49,14 @@ void note_launch(TopologyReport& report) {
     notices.push_back(fmt::format("a cpuset leaves this process processors {} of {}",
                                   number_list_text(t.cpuset_cpus), number_list_text(t.cpus)));
   }
-  if (launch.cpus != t.cpuset_cpus || launch.policy != MemoryPolicy::standard) {
+  if (launch.policy == MemoryPolicy::unknown) {
+    notices.push_back(
+        "the kernel does not tell the memory policy (get_mempolicy is refused), as in containers; "
+        "start the container with --cap-add SYS_NICE");
+  }
+  const bool has_policy =
+      launch.policy != MemoryPolicy::standard && launch.policy != MemoryPolicy::unknown;
+  if (launch.cpus != t.cpuset_cpus || has_policy) {
     notices.push_back("what launched this process asked for: " + launch_text(launch, t.cpus) +
                       "; launch it without taskset or numactl to use all");
   }
