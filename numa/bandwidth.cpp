@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/units.h"
+#include "numa/sum_words.h"
 
 namespace hybrid {
 namespace {
@@ -37,20 +38,6 @@ Buffer make_buffer(uint64_t n_bytes) {
   return {static_cast<uint64_t*>(p), Unmap{n_bytes}};
 }
 
-/// Several sums, so that no addition waits for the one before it.
-uint64_t sum_words(const uint64_t* words, uint64_t n) {
-  constexpr uint64_t kSums = 8;
-  uint64_t sums[kSums] = {};
-  uint64_t i = 0;
-  for (; i + kSums <= n; i += kSums) {
-    for (uint64_t k = 0; k < kSums; ++k) sums[k] += words[i + k];
-  }
-  for (; i < n; ++i) sums[0] += words[i];
-  uint64_t total = 0;
-  for (const uint64_t sum : sums) total += sum;
-  return total;
-}
-
 uint64_t sum_in_parallel(const uint64_t* words, uint64_t n, Workers& workers) {
   std::atomic<uint64_t> total{0};
   workers.parallel_for(n, kWordsPerTask, [&](uint64_t begin, uint64_t end) {
@@ -58,9 +45,6 @@ uint64_t sum_in_parallel(const uint64_t* words, uint64_t n, Workers& workers) {
   });
   return total;
 }
-
-/// 0 + 1 + ... + (n - 1) modulo 2^64.
-uint64_t sum_below(uint64_t n) { return n % 2 == 0 ? n / 2 * (n - 1) : (n - 1) / 2 * n; }
 
 }  // namespace
 

@@ -1,8 +1,9 @@
 #include "numa/cpu_model.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <fstream>
+
+#include "numa/number_list.h"
 
 namespace hybrid {
 
@@ -19,17 +20,11 @@ std::string cpu_model_name() {
 }
 
 uint32_t n_numa_nodes() {
-  // "0-1,4": ranges of nodes.
   std::ifstream file("/sys/devices/system/node/online");
-  uint32_t n = 0;
-  for (std::string range; std::getline(file, range, ',');) {
-    const size_t dash = range.find('-');
-    const long first = std::strtol(range.c_str(), nullptr, 10);
-    const long last =
-        dash == std::string::npos ? first : std::strtol(range.c_str() + dash + 1, nullptr, 10);
-    if (last >= first) n += static_cast<uint32_t>(last - first + 1);
-  }
-  return std::max(n, 1u);
+  std::string text;
+  std::getline(file, text);
+  const auto nodes = parse_number_list(text);
+  return nodes ? std::max(static_cast<uint32_t>(nodes->size()), 1u) : 1;
 }
 
 }  // namespace hybrid

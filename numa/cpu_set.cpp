@@ -10,24 +10,10 @@
 #include <memory>
 
 #include "numa/cgroup.h"
+#include "numa/hwloc_handle.h"
 
 namespace hybrid {
 namespace {
-
-struct DestroyTopology {
-  void operator()(hwloc_topology_t topology) const { hwloc_topology_destroy(topology); }
-};
-using Topology = std::unique_ptr<hwloc_topology, DestroyTopology>;
-
-/// Null where hwloc fails.
-Topology load_topology() {
-  hwloc_topology_t topology;
-  if (hwloc_topology_init(&topology) != 0) return nullptr;
-  Topology owned(topology);
-  // With what a cpuset hides, too: it is the machine that tells whether we were given a part of it.
-  hwloc_topology_set_flags(topology, HWLOC_TOPOLOGY_FLAG_INCLUDE_DISALLOWED);
-  return hwloc_topology_load(topology) == 0 ? std::move(owned) : nullptr;
-}
 
 std::vector<CpuList> group_by_core(hwloc_topology_t topology, hwloc_const_bitmap_t cpus) {
   std::map<unsigned, CpuList> cores;  // by hwloc's number of the core, which is in order
@@ -72,8 +58,7 @@ int AllowedCpus::n_cpus() const {
 
 AllowedCpus allowed_cpus() {
   AllowedCpus result{{{0}}, 1};
-  const Topology topology = load_topology();
-  if (topology == nullptr) return result;
+  const HwlocHandle topology = load_hwloc(HwlocScope::processors);
   hwloc_topology_t t = topology.get();
   const std::unique_ptr<hwloc_bitmap_s, void (*)(hwloc_bitmap_t)> cpus(hwloc_bitmap_alloc(),
                                                                        hwloc_bitmap_free);

@@ -5,10 +5,9 @@
 #include <string>
 #include <vector>
 
-namespace hybrid {
+#include "numa/number_list.h"
 
-/// Processors, by the kernel's numbers, ascending.
-using CpuList = std::vector<int>;
+namespace hybrid {
 
 struct AllowedCpus {
   std::vector<CpuList> cores;  // those we may use, grouped by physical core; at least one
@@ -17,7 +16,8 @@ struct AllowedCpus {
   int n_cpus() const;
 };
 
-/// Reads the topology anew (milliseconds): not for hot paths.
+/// Reads the topology anew (milliseconds): not for hot paths. Throws Error where the environment
+/// has hwloc describe another machine (hwloc_handle.h).
 AllowedCpus allowed_cpus();
 
 /// Physical cores among the processors we are allowed (SMT siblings counted once); at least 1.

@@ -5,6 +5,7 @@
 #include <tbb/task_arena.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <list>
 #include <mutex>
@@ -16,6 +17,7 @@
 #include "numa/cpu_set.h"
 #include "numa/split_range.h"
 #include "numa/team.h"
+#include "numa/worker_plan.h"
 
 namespace hybrid {
 
@@ -174,7 +176,8 @@ class alignas(128) Share {
 
 struct Workers::Impl {
   explicit Impl(int n_threads) : n_threads(n_threads) {}
-  Impl(int n_threads, const AllowedCpus& cpus);
+  /// pins[i]: of thread i, as Team takes them.
+  Impl(std::vector<CpuList> pins, std::string pin_text, const AllowedCpus& allowed);
   ~Impl() {
     if (team != nullptr) team->end();
   }
@@ -185,19 +188,18 @@ struct Workers::Impl {
   int n_threads;
   std::string pin_text = "not pinned: one thread";
   std::shared_ptr<Team> team;       // null for one thread
-  std::unique_ptr<Share[]> shares;  // [n_threads], of parallel_shares
+  std::unique_ptr<Share[]> shares;  // [n_threads + 1]; the last for what belongs to nobody
+  std::vector<uint32_t> slices;     // [n_threads]; empty: all are of slice 0
   std::atomic<bool> is_busy{false};
   std::optional<ThreadAllowance> allowance;  // these two from the first region on
   std::optional<tbb::task_arena> arena;
 };
 
-Workers::Impl::Impl(int n_threads, const AllowedCpus& cpus) : n_threads(n_threads) {
-  PinPlan plan = plan_pins(cpus, n_threads);
-  pin_text = std::move(plan.text);
-  const int n_cpus = within_quota(cpus.n_cpus(), cpu_quota(kCgroupMount, own_cgroup()));
-  team =
-      std::make_shared<Team>(std::move(plan.cpus), n_threads > n_cpus ? kWaitShared : kWaitOwnCpu);
-  shares = std::make_unique<Share[]>(static_cast<size_t>(n_threads));
+Workers::Impl::Impl(std::vector<CpuList> pins, std::string text, const AllowedCpus& allowed)
+    : n_threads(static_cast<int>(pins.size())), pin_text(std::move(text)) {
+  const int n_cpus = within_quota(allowed.n_cpus(), cpu_quota(kCgroupMount, own_cgroup()));
+  shares = std::make_unique<Share[]>(pins.size() + 1);
+  team = std::make_shared<Team>(std::move(pins), n_threads > n_cpus ? kWaitShared : kWaitOwnCpu);
 }
 
 void Workers::Impl::form() {
@@ -220,8 +222,26 @@ void Workers::Impl::run(int n_wanted, Team::StandIn stand_in,
 
 Workers::Workers(int n_threads) {
   HYBRID_CHECK(n_threads >= 1);
-  impl_ = n_threads == 1 ? std::make_unique<Impl>(1)
-                         : std::make_unique<Impl>(n_threads, allowed_cpus());
+  if (n_threads == 1) {
+    impl_ = std::make_unique<Impl>(1);
+  } else {
+    const AllowedCpus allowed = allowed_cpus();
+    PinPlan plan = plan_pins(allowed, n_threads);
+    impl_ = std::make_unique<Impl>(std::move(plan.cpus), std::move(plan.text), allowed);
+  }
+}
+
+Workers::Workers(const WorkerPlan& plan) {
+  HYBRID_CHECK(!plan.seats.empty());
+  if (plan.seats.size() == 1) {
+    impl_ = std::make_unique<Impl>(1);
+    return;
+  }
+  std::vector<CpuList> pins;
+  for (const WorkerSeat& seat : plan.seats) pins.push_back(seat.cpus);
+  pins.front().clear();  // the caller's
+  impl_ = std::make_unique<Impl>(std::move(pins), plan.pin_text, allowed_cpus());
+  for (const WorkerSeat& seat : plan.seats) impl_->slices.push_back(seat.slice);
 }
 
 Workers::~Workers() = default;
@@ -280,6 +300,111 @@ void Workers::parallel_shares(uint64_t n, uint64_t grain,
       Share& other = shares[(own + i) % n_shares];
       while (!(pieces = other.take_last()).is_empty()) call(pieces);
     }
+  });
+}
+
+namespace {
+
+constexpr size_t kMaxSlices = 64;  // a decode step allocates nothing
+
+/// The pieces of all slices under one numbering: those of slices that have workers, worker by
+/// worker, then those that belong to nobody.
+class SlicePieces {
+ public:
+  /// slice_of[i]: of worker i; empty: all n_workers are of slice 0.
+  SlicePieces(std::span<const IndexRange> ranges, uint64_t grain,
+              const std::vector<uint32_t>& slice_of, uint64_t n_workers)
+      : ranges_(ranges), grain_(grain) {
+    HYBRID_CHECK(ranges.size() <= kMaxSlices);
+    for (uint64_t w = 0; w < n_workers; ++w) {
+      const uint32_t slice = slice_of.empty() ? 0 : slice_of[w];
+      if (slice >= ranges.size()) continue;
+      IndexRange& workers = workers_[slice];
+      workers = {workers.is_empty() ? w : workers.begin, w + 1};
+    }
+    number([](const IndexRange& workers) { return !workers.is_empty(); });
+    n_owned_ = n_pieces_;
+    number([](const IndexRange& workers) { return workers.is_empty(); });
+    HYBRID_CHECK(n_pieces_ <= UINT32_MAX);
+  }
+
+  uint64_t n_pieces() const { return n_pieces_; }
+  IndexRange unowned() const { return {n_owned_, n_pieces_}; }
+  IndexRange workers_of(uint32_t slice) const {
+    return slice < ranges_.size() ? workers_[slice] : IndexRange{};
+  }
+  IndexRange pieces_of(uint32_t slice, uint64_t worker) const {
+    const IndexRange workers = workers_of(slice);
+    if (workers.is_empty()) return {};
+    const IndexRange part =
+        split_range(n_pieces_of(slice), 1, worker - workers.begin, workers.end - workers.begin);
+    return {first_piece_[slice] + part.begin, first_piece_[slice] + part.end};
+  }
+
+  /// Calls body(slice, begin, end) on what these pieces are of each slice.
+  template <class Body>
+  void visit(const IndexRange& pieces, const Body& body) const {
+    for (size_t s = 0; s < ranges_.size(); ++s) {
+      const uint64_t first = first_piece_[s];
+      const uint64_t begin = std::max(pieces.begin, first);
+      const uint64_t end = std::min(pieces.end, first + n_pieces_of(s));
+      if (begin >= end) continue;
+      body(s, ranges_[s].begin + (begin - first) * grain_,
+           std::min(ranges_[s].end, ranges_[s].begin + (end - first) * grain_));
+    }
+  }
+
+ private:
+  uint64_t n_pieces_of(size_t slice) const {
+    const uint64_t n = ranges_[slice].end - ranges_[slice].begin;
+    return n / grain_ + (n % grain_ != 0 ? 1 : 0);
+  }
+  template <class IsWanted>
+  void number(const IsWanted& is_wanted) {
+    for (size_t s = 0; s < ranges_.size(); ++s) {
+      if (!is_wanted(workers_[s])) continue;
+      first_piece_[s] = n_pieces_;
+      n_pieces_ += n_pieces_of(s);
+    }
+  }
+
+  std::span<const IndexRange> ranges_;
+  uint64_t grain_;
+  std::array<uint64_t, kMaxSlices> first_piece_{};
+  std::array<IndexRange, kMaxSlices> workers_{};
+  uint64_t n_pieces_ = 0, n_owned_ = 0;
+};
+
+}  // namespace
+
+void Workers::parallel_slices(std::span<const IndexRange> ranges, uint64_t grain,
+                              FunctionRef<void(uint64_t, uint64_t, uint64_t)> body) {
+  HYBRID_CHECK(grain >= 1);
+  const auto n_workers = static_cast<uint64_t>(impl_->n_threads);
+  const SlicePieces pieces(ranges, grain, impl_->slices, n_workers);
+  if (n_workers == 1 || pieces.n_pieces() <= 1) {
+    const RegionScope scope = impl_->enter();
+    return pieces.visit({0, pieces.n_pieces()}, body);
+  }
+  Share* shares = impl_->shares.get();
+  const auto slice_of = [&](uint64_t w) { return impl_->slices.empty() ? 0 : impl_->slices[w]; };
+  for (uint64_t w = 0; w < n_workers; ++w) shares[w].set(pieces.pieces_of(slice_of(w), w));
+  shares[n_workers].set(pieces.unowned());
+  const auto help = [&](Share& share) {
+    IndexRange taken;
+    while (!(taken = share.take_last()).is_empty()) pieces.visit(taken, body);
+  };
+  impl_->run(impl_->n_threads, Team::StandIn::yes, [&](TeamMember& member) {
+    const auto own = static_cast<uint64_t>(member.index());
+    IndexRange taken;
+    while (!(taken = shares[own].take_front()).is_empty()) pieces.visit(taken, body);
+    const IndexRange mates = pieces.workers_of(slice_of(own));
+    const uint64_t n_mates = mates.end - mates.begin;
+    for (uint64_t i = 1; i < n_mates; ++i) {
+      help(shares[mates.begin + (own - mates.begin + i) % n_mates]);
+    }
+    help(shares[n_workers]);
+    for (auto w = static_cast<uint64_t>(member.n_members()); w < n_workers; ++w) help(shares[w]);
   });
 }
 

@@ -16,17 +16,25 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "base/function_ref.h"
+#include "numa/split_range.h"
 #include "numa/team_member.h"
 
 namespace hybrid {
+
+struct WorkerPlan;
 
 class Workers {
  public:
   /// n_threads in [1, 65535], the caller's thread among them. With 1 the bodies are simply called.
   explicit Workers(int n_threads);
+  /// A thread for each seat of a plan (numa/worker_plan.h), kept to its processors, at its slice.
+  /// The first is the caller's and stays where it is: keep it to seats[0].cpus with a ScopedPin
+  /// while it computes, where there are several slices.
+  explicit Workers(const WorkerPlan& plan);
   /// Sends the team away. Not inside a region.
   ~Workers();
   Workers(const Workers&) = delete;
@@ -34,7 +42,7 @@ class Workers {
 
   int n_threads() const;
 
-  // The four calls below return when all is done. An exception that a body throws comes out then,
+  // The five calls below return when all is done. An exception that a body throws comes out then,
   // the first where there are several, and the team stays good. Throws Error when called inside a
   // body, of this team or another, and when called while another thread is in one of them.
 
@@ -57,6 +65,15 @@ class Workers {
   /// a thread may be slower for a while. grain >= 1, n / grain < 2^32.
   void parallel_shares(uint64_t n, uint64_t grain,
                        FunctionRef<void(uint64_t begin, uint64_t end)> body);
+
+  /// Calls body(slice, begin, end) on disjoint ranges that cover ranges[slice], for every slice,
+  /// bounded by multiples of `grain` from its beginning. What is of a slice is done by the workers
+  /// that the plan gave it, who help each other as in parallel_shares and nobody else: rows stay
+  /// with the threads that are near to their memory. Only where a slice has no worker, or one did
+  /// not come, all do its part. Without a plan all workers are of slice 0. grain >= 1, fewer than
+  /// 2^32 pieces, at most 64 slices. Allocates nothing.
+  void parallel_slices(std::span<const IndexRange> ranges, uint64_t grain,
+                       FunctionRef<void(uint64_t slice, uint64_t begin, uint64_t end)> body);
 
   /// Calls body(member) once on every member, all at the same time: for several phases in one
   /// region, with TeamMember::barrier() between them and TeamMember::ranges() to split each. Waits

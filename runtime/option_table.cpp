@@ -9,7 +9,7 @@ namespace {
 
 constexpr std::string_view kGenerating = "run chat";
 constexpr std::string_view kForward = "run chat eval perplexity bench";
-constexpr std::string_view kForwardOrRepack = "run chat eval perplexity bench repack";
+constexpr std::string_view kLogging = "run chat eval perplexity bench repack topology";
 constexpr std::string_view kForwardOrPlan = "run chat eval perplexity bench plan";
 constexpr std::string_view kBench = "bench";
 constexpr std::string_view kPlan = "plan";
@@ -145,7 +145,12 @@ std::vector<OptionSpec> make_table() {
        .kind = kToggle,
        .help = "print JSON",
        .default_value = "0",
-       .commands = "plan inspect"},
+       .commands = "plan inspect topology"},
+      {.name = "measure",
+       .kind = kToggle,
+       .help = "measure the memory's bandwidth, of and between nodes, and keep it for later runs",
+       .default_value = "0",
+       .commands = "topology"},
       {.name = "ids",
        .kind = kToggle,
        .help = "print the ids alone, on one line",
@@ -405,12 +410,12 @@ std::vector<OptionSpec> make_table() {
        .kind = kToggle,
        .help = "more log",
        .default_value = "0",
-       .commands = kForwardOrRepack},
+       .commands = kLogging},
       {.name = "log-json",
        .kind = kToggle,
        .help = "log as JSON lines (an error stays one plain line)",
        .default_value = "0",
-       .commands = kForwardOrRepack},
+       .commands = kLogging},
   };
 }
 
@@ -437,10 +442,11 @@ const std::vector<CommandSpec>& command_table() {
       {"plan", "from headers alone: memory, layouts, attention's steps, whether it fits"},
       {"inspect", "metadata and tensors of a GGUF"},
       {"tokenize", "text to token ids and back"},
+      {"topology", "what the machine is, what of it this process obtains, and what helps"},
       {"repack", "write the packed weights into a cache beside the model, which later runs read"},
       {"sweep", "measure over the whole context", false},
       {"tune", "find thread counts for this machine", false},
-      {"topology", "what the machine is", false},
+
       {"serve", "OpenAI-compatible HTTP server", false},
   };
   return table;

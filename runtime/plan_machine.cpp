@@ -73,7 +73,7 @@ PlanMachine this_machine(const std::vector<DeviceName>& devices) {
        .speed = {.read_rate = kDefaultCpuReadRate, .disk_rate = kDefaultDiskRate}});
   machine.basis = fmt::format(
       "The basis: {:.0f} GB/s, a default of its class: no rates are stored for this machine, its "
-      "level and threads, and `plan` measures none; `bench` measures",
+      "level and threads, and `plan` measures none; `bench` and `topology --measure` do",
       kDefaultCpuReadRate * 1e-9);
   for (const DeviceName& device : devices) {
     HYBRID_CHECK(device.kind == DeviceKind::sim);

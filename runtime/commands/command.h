@@ -29,6 +29,7 @@ void plan(const Options& options);
 void inspect(const Options& options);
 void repack(const Options& options);
 void tokenize(const Options& options);
+void topology(const Options& options);
 
 // --- interruption -------------------------------------------------------------------------------
 

@@ -15,9 +15,11 @@ namespace hybrid::commands {
 namespace {
 
 constexpr std::pair<std::string_view, void (*)(const Options&)> kCommands[] = {
-    {"run", run},           {"chat", chat}, {"eval", eval},       {"perplexity", perplexity},
-    {"bench", bench},       {"plan", plan}, {"inspect", inspect}, {"repack", repack},
-    {"tokenize", tokenize},
+    {"run", run},           {"chat", chat},
+    {"eval", eval},         {"perplexity", perplexity},
+    {"bench", bench},       {"plan", plan},
+    {"inspect", inspect},   {"repack", repack},
+    {"tokenize", tokenize}, {"topology", topology},
 };
 
 void dispatch(const std::vector<std::string>& words) {

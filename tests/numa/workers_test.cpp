@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "numa/memory_info.h"
 #include "numa/split_range.h"
+#include "numa/worker_plan.h"
 #include "tests/support/expect_error.h"
 
 using namespace hybrid;
@@ -326,4 +327,60 @@ TEST_CASE("the placement is told") {
 
 TEST_CASE("available memory is a plausible number") {
   CHECK(available_memory_bytes() > (1u << 20));
+}
+
+namespace {
+
+/// Workers of slices, two of slice 0, one of slice 1, ..., that may run anywhere.
+WorkerPlan unpinned_plan(const std::vector<uint32_t>& slices) {
+  WorkerPlan plan;
+  for (const uint32_t slice : slices) plan.seats.push_back({.slice = slice});
+  plan.pin_text = "not pinned: a test";
+  return plan;
+}
+
+}  // namespace
+
+TEST_CASE("every item of every slice is visited once, with its slice, in whole pieces") {
+  const std::vector<std::vector<uint32_t>> plans{{0}, {0, 0, 1}, {0, 1, 2}, {0, 0, 2, 2}, {3, 3}};
+  const std::vector<std::vector<IndexRange>> all_ranges{
+      {{0, 700}, {700, 701}, {701, 1000}}, {{0, 0}, {0, 0}, {0, 1000}}, {{0, 1000}}, {{5, 5}}};
+  for (const auto& slices : plans) {
+    Workers workers(unpinned_plan(slices));
+    CHECK(workers.n_threads() == static_cast<int>(slices.size()));
+    for (const auto& ranges : all_ranges) {
+      for (const uint64_t grain : {1ull, 16ull, 300ull, 5000ull}) {
+        std::vector<std::atomic<int>> visits(1000);
+        workers.parallel_slices(ranges, grain, [&](uint64_t slice, uint64_t begin, uint64_t end) {
+          const IndexRange& range = ranges[slice];
+          const bool is_whole = (begin - range.begin) % grain == 0 &&
+                                ((end - range.begin) % grain == 0 || end == range.end);
+          if (begin < range.begin || end > range.end || begin >= end || !is_whole) return;
+          for (uint64_t i = begin; i < end; ++i) ++visits[i];
+        });
+        const uint64_t first = ranges.front().begin, last = ranges.back().end;
+        for (uint64_t i = first; i < last; ++i) REQUIRE(visits[i] == 1);
+      }
+    }
+  }
+}
+
+TEST_CASE("without a plan the workers of parallel_slices share out everything") {
+  Workers workers(3);
+  const std::vector<IndexRange> ranges{{0, 10}, {10, 400}};
+  std::atomic<uint64_t> n{0};
+  workers.parallel_slices(ranges, 4,
+                          [&](uint64_t, uint64_t begin, uint64_t end) { n += end - begin; });
+  CHECK(n == 400);
+  CHECK_THROWS_AS(
+      workers.parallel_slices(ranges, 4,
+                              [](uint64_t, uint64_t, uint64_t) { throw std::runtime_error("x"); }),
+      std::runtime_error);
+  check_region(workers, 100);
+}
+
+TEST_CASE("workers of a plan say how they were placed") {
+  Workers workers(unpinned_plan({0, 1}));
+  check_region(workers, 100);
+  CHECK(workers.placement().starts_with("not pinned: a test"));
 }

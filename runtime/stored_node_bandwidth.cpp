@@ -1,0 +1,98 @@
+#include "runtime/stored_node_bandwidth.h"
+
+#include <algorithm>
+#include <cmath>
+#include <span>
+#include <system_error>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "placement/json_file.h"
+#include "runtime/user_cache.h"
+
+namespace hybrid {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr uint64_t kVersion = 1;
+constexpr uint64_t kMaxNode = 4095;
+constexpr double kMaxGbs = 1e6;
+
+int read_node(const JsonNode& node) { return static_cast<int>(node.whole_number(0, kMaxNode)); }
+
+StoredNodeBandwidth read_file(const fs::path& path) {
+  constexpr std::string_view kKeys[] = {"version",  "cpu",           "nodes",
+                                        "measured", "all_local_gbs", "pairs"};
+  constexpr std::string_view kPairKeys[] = {"cpu_node", "memory_node", "gbs"};
+  const JsonFile file(path.string(), "the file of the nodes' bandwidth");
+  const JsonNode& root = file.root();
+  root.expect_object();
+  root.member("version").whole_number(kVersion, kVersion);
+  root.expect_object(kKeys);
+  StoredNodeBandwidth stored;
+  stored.cpu = root.member("cpu").string();
+  for (const JsonNode* node : root.member("nodes").elements()) {
+    stored.nodes.push_back(read_node(*node));
+  }
+  stored.measured = root.member("measured").string();
+  stored.bandwidth.all_local_gb_per_s = root.member("all_local_gbs").positive_number(kMaxGbs);
+  for (const JsonNode* pair : root.member("pairs").elements()) {
+    pair->expect_object(kPairKeys);
+    stored.bandwidth.pairs.push_back({read_node(pair->member("cpu_node")),
+                                      read_node(pair->member("memory_node")),
+                                      pair->member("gbs").positive_number(kMaxGbs)});
+  }
+  return stored;
+}
+
+double two_digits(double gb_per_s) { return std::max(0.01, std::round(gb_per_s * 100) / 100); }
+
+}  // namespace
+
+fs::path node_bandwidth_path() {
+  const fs::path folder = user_cache_folder();
+  return folder.empty() ? folder : folder / "nodes.json";
+}
+
+FoundNodeBandwidth find_node_bandwidth(const std::string& cpu, const NodeList& nodes) {
+  const fs::path path = node_bandwidth_path();
+  std::error_code ignored;
+  if (path.empty() || !fs::exists(path, ignored)) return {};
+  try {
+    StoredNodeBandwidth stored = read_file(path);
+    if (stored.cpu == cpu && stored.nodes == nodes) return {std::move(stored), ""};
+    return {{},
+            fmt::format("{} is not used: it is of another machine ({}, {}; this is {}, {}); "
+                        "`topology --measure` writes it anew",
+                        printable(path.string(), 4096), printable(stored.cpu),
+                        nodes_text(stored.nodes), printable(cpu), nodes_text(nodes))};
+  } catch (const Error& error) {
+    return {{}, fmt::format("{}; `topology --measure` writes it anew", error.what())};
+  }
+}
+
+fs::path store_node_bandwidth(const StoredNodeBandwidth& stored) {
+  const fs::path path = node_bandwidth_path();
+  if (path.empty()) fail("the environment names no cache folder: set XDG_CACHE_HOME or HOME");
+  nlohmann::ordered_json pairs = nlohmann::ordered_json::array();
+  for (const NodeBandwidth::Pair& pair : stored.bandwidth.pairs) {
+    pairs.push_back({{"cpu_node", pair.cpu_node},
+                     {"memory_node", pair.memory_node},
+                     {"gbs", two_digits(pair.gb_per_s)}});
+  }
+  const nlohmann::ordered_json json = {
+      {"version", kVersion},
+      {"cpu", stored.cpu},
+      {"nodes", stored.nodes},
+      {"measured", stored.measured},
+      {"all_local_gbs", two_digits(stored.bandwidth.all_local_gb_per_s)},
+      {"pairs", pairs}};
+  const std::string text = json.dump(2) + "\n";
+  AtomicFile file({path});
+  file.write(0, std::as_bytes(std::span(text)));
+  file.sync();
+  file.commit();
+  return path;
+}
+
+}  // namespace hybrid
