@@ -56,6 +56,7 @@ constexpr uint64_t kPanelDistance = kRingGroups * kTileBytes;
 /// carry beside 2^e, kMadeUp the factor for what is cut off.
 template <DType type>
 struct TileUnpacker {
+  static constexpr int kPeriod = HalfUnpacker<type>::kPeriod;
   static constexpr int kExponent = -112;
   static constexpr float kMadeUp = HalfUnpacker<type>::kExactScales ? kCutOffHalf : kCutOff;
 
@@ -74,6 +75,7 @@ struct TileUnpacker {
 
 template <>
 struct TileUnpacker<DType::bf16> {
+  static constexpr int kPeriod = kGroups;
   static constexpr int kExponent = 0;
   static constexpr float kMadeUp = kCutOff;  // nothing is cut off
   HYBRID_INLINE TileUnpacker(const std::byte* panel, uint64_t block, int)
@@ -195,7 +197,7 @@ HYBRID_INLINE void prefetch_piece(const std::byte* ahead, uint64_t block_bytes, 
 }
 
 HYBRID_INLINE std::byte* ring_tile(std::byte* ring, const BlockOfPair& b, int g) {
-  return ring + static_cast<uint64_t>((b.ring_at + g) % kRingGroups) * kTileBytes;
+  return ring + static_cast<uint64_t>(b.ring_at + g) % kRingGroups * kTileBytes;
 }
 
 /// Unpacks a group of one panel while half kHalf of a group's Program runs; an empty one, if any.
@@ -237,6 +239,12 @@ HYBRID_INLINE void unpack_first_group(const BlockOfPair& b, std::byte* ring,
   unpack_group<Program>(unpackers, b, 0, ring, o);
 }
 
+/// The first one of all: nothing is multiplied yet. One for all programs.
+template <DType type>
+__attribute__((noinline)) void begin_ring(const BlockOfPair& b, std::byte* ring) {
+  unpack_first_group<type, EmptyProgram>(b, ring, {});
+}
+
 /// Multiplies the groups of a block. Its first group is unpacked already, each of the others while
 /// the one before it is multiplied, and the first one of `next`, if any, at the end. Tokens as in
 /// GroupOperands, one by one so that they stay in registers.
@@ -247,19 +255,12 @@ __attribute__((noinline)) void run_block(const BlockOfPair& b, const BlockOfPair
   GroupOperands o{nullptr, tokens, tile_stride, rest};
   {
     auto unpackers = unpackers_of<type>(b);
-    const auto group = [&]<int g>() __attribute__((always_inline)) {
-      if (g >= b.n_groups) return;
+    const auto group = [&](int g) __attribute__((always_inline)) {
       o.weights = ring_tile(ring, b, g - 1);
       unpack_group<Program>(unpackers, b, g, ring, o);
       o.tokens += kTileBytes;
     };
-    group.template operator()<1>();
-    group.template operator()<2>();
-    group.template operator()<3>();
-    group.template operator()<4>();
-    group.template operator()<5>();
-    group.template operator()<6>();
-    group.template operator()<7>();
+    for_groups<TileUnpacker<type>::kPeriod, 1>(b.n_groups, group);
   }
   o.weights = ring_tile(ring, b, b.n_groups - 1);
   if (next == nullptr) return multiply_piece<Program, 0, 1>(o);
@@ -323,7 +324,7 @@ class PairLoop {
     BlockOfPair *block = &blocks[0], *next_block = &blocks[1];
     Place at;
     set_block(*block, at, 0);
-    unpack_first_group<type, EmptyProgram>(*block, ring_, {});
+    begin_ring<type>(*block, ring_);
     while (at.pair < n_pairs_) {
       const Place next = after(at);
       if (at.block == 0) zero_sums(kAll);
