@@ -66,7 +66,7 @@ TileRows MatmulInput::tile_rows() const {
   const TokenTiles tiles(n_tokens_);
   const std::byte* rest = tiles_.data() + tiles_bytes(n_tokens_, n_cols_);
   return {tiles_.data(), precision_ == Precision::normal ? nullptr : rest, tiles.n_tiles(),
-          tiles.per_tile(), precision_ == Precision::exact};
+          tiles.per_tile()};
 }
 
 Int16Rows MatmulInput::int16_rows() const { return {tiles_.data(), {n_tokens_, n_cols_}}; }

@@ -47,44 +47,27 @@ HYBRID_INLINE __m512i cut_to_bf16(__m512h x) {
                           _mm512_set1_epi16(static_cast<short>(0x8fff)));
 }
 
-/// What cut_to_bf16 cuts off, as half floats again; exact, but for what is subnormal.
-HYBRID_INLINE __m512h cut_off_part(__m512h x) {
-  const __m512i kept =
-      _mm512_and_si512(reinterpret_cast<__m512i>(x), _mm512_set1_epi16(static_cast<short>(0xfff8)));
-  return _mm512_sub_ph(x, reinterpret_cast<__m512h>(kept));
-}
-
-/// Unpacked weights lie in a ring of the last groups: a page for each panel, and as many for the
-/// second parts of split weights.
+/// Unpacked weights lie in a ring of the last groups: a page for each panel.
 constexpr int kRingGroups = 4;
 constexpr uint64_t kPanelDistance = kRingGroups * kTileBytes;
-constexpr uint64_t kSplitDistance = 2 * kPanelDistance;
-
-/// A vector of weights to its place in a tile. kSplit: what is cut off goes to the tile of the
-/// second parts.
-template <bool kSplit>
-HYBRID_INLINE void store_weights(std::byte* to, __m512h x) {
-  _mm512_store_si512(to, cut_to_bf16(x));
-  if constexpr (kSplit) _mm512_store_si512(to + kSplitDistance, cut_to_bf16(cut_off_part(x)));
-}
 
 /// How a type becomes tiles of weights. The tile of group g: row 2 i has columns 4 i, 4 i + 2 of
 /// each panel row, row 2 i + 1 has 4 i + 1, 4 i + 3. kExponent is the power of two that its values
 /// carry beside 2^e, kMadeUp the factor for what is cut off.
 template <DType type>
 struct TileUnpacker {
+  static constexpr int kPeriod = HalfUnpacker<type>::kPeriod;
   static constexpr int kExponent = -112;
   static constexpr float kMadeUp = HalfUnpacker<type>::kExactScales ? kCutOffHalf : kCutOff;
 
-  HYBRID_INLINE TileUnpacker(const std::byte* panel, uint64_t block, int exponent, float made_up)
-      : halves(panel, block, RowFactors(exponent, made_up)) {}
+  HYBRID_INLINE TileUnpacker(const std::byte* panel, uint64_t block, int exponent)
+      : halves(panel, block, RowFactors(exponent, kMadeUp)) {}
 
   /// Rows 2 i and 2 i + 1 of group g; i from 0 to 7 in order.
-  template <bool kSplit>
   HYBRID_INLINE void step(int g, int i, std::byte* tile) {
     const HalfPair pair = halves.step(g, i);
-    store_weights<kSplit>(tile + 128 * i, pair.even);
-    store_weights<kSplit>(tile + 128 * i + 64, pair.odd);
+    _mm512_store_si512(tile + 128 * i, cut_to_bf16(pair.even));
+    _mm512_store_si512(tile + 128 * i + 64, cut_to_bf16(pair.odd));
   }
 
   HalfUnpacker<type> halves;
@@ -92,14 +75,13 @@ struct TileUnpacker {
 
 template <>
 struct TileUnpacker<DType::bf16> {
+  static constexpr int kPeriod = kGroups;
   static constexpr int kExponent = 0;
   static constexpr float kMadeUp = kCutOff;  // nothing is cut off
-  HYBRID_INLINE TileUnpacker(const std::byte* panel, uint64_t block, int, float)
+  HYBRID_INLINE TileUnpacker(const std::byte* panel, uint64_t block, int)
       : base(panel + block * kGroups * kTileBytes) {}
-  template <bool kSplit>
   HYBRID_INLINE void step(int g, int i, std::byte* tile) const {
     std::memcpy(tile + 128 * i, base + g * kTileBytes + 128 * i, 128);
-    if constexpr (kSplit) std::memset(tile + 128 * i + kSplitDistance, 0, 128);
   }
   const std::byte* base;
 };
@@ -107,7 +89,7 @@ struct TileUnpacker<DType::bf16> {
 // ---- Multiplying --------------------------------------------------------------------------------
 
 /// Where the operands of one group of columns lie: the tile of the first panel's weights, the
-/// others at the distances above, and tiles of tokens at a distance of tile_stride; the second
+/// other's at the distance above, and tiles of tokens at a distance of tile_stride; the second
 /// parts of the tokens at a distance of `rest` from the first.
 struct GroupOperands {
   const std::byte* weights;
@@ -119,58 +101,50 @@ struct GroupOperands {
 /// One tile instruction. Tokens lie in register 6, weights in 7, sums in 0 to 5.
 struct TileStep {
   enum Kind { load_tokens, load_weights, multiply } kind;
-  int a = 0;  // token tile; panel; sum
-  int b = 0;  // which part of it
+  int a = 0;     // token tile; panel; sum
+  int part = 0;  // of the tokens
 };
 
-/// The tile instructions of one group of columns. kParts: of the tokens; kSplit: the first part of
-/// the tokens is multiplied with the second parts of the weights, too.
-template <int kTiles_, int kParts_, bool kSplit_>
+/// The tile instructions of one group of columns. kParts: of the tokens.
+template <int kTiles_, int kParts_>
 struct GroupProgram {
   static constexpr int kTiles = kTiles_, kParts = kParts_;
-  static constexpr bool kSplit = kSplit_;
   static constexpr int kSums = 2 * kTiles;
 
   struct Steps {
-    TileStep at[64] = {};
+    TileStep at[32] = {};
     int n = 0;
     constexpr void add(TileStep step) { at[n++] = step; }
   };
-  /// From one product to the next either the tokens or the weights stay: every other tile of tokens
-  /// goes the way of the one before it back.
+  /// From one product to the next either the tokens or the weights stay: one part of a tile of
+  /// tokens meets the panels in one order, the next in the other.
   static constexpr Steps make() {
-    constexpr int kFirst[] = {0, 1}, kBoth[] = {2, 3, 0, 1}, kRest[] = {1, 0};  // tiles of weights
     Steps steps;
-    int loaded = -1;
-    for (int tile = 0; tile < kTiles; ++tile) {
-      const bool back = tile % 2 == 1;
-      for (int x = 0; x < kParts; ++x) {
-        const int part = back ? kParts - 1 - x : x;
-        const int n_weights = part == 0 && kSplit ? 4 : 2;
-        const int* weights = part == 1 ? kRest : kSplit ? kBoth : kFirst;
-        steps.add({TileStep::load_tokens, tile, part});
-        for (int i = 0; i < n_weights; ++i) {
-          const int w = weights[back ? n_weights - 1 - i : i];
-          if (w != loaded) steps.add({TileStep::load_weights, w % 2, w / 2});
-          loaded = w;
-          steps.add({TileStep::multiply, w % 2 * kTiles + tile, 0});
-        }
-      }
+    int panel = 0;
+    steps.add({TileStep::load_tokens, 0, 0});
+    steps.add({TileStep::load_weights, panel});
+    for (int i = 0; i < kTiles * kParts; ++i) {
+      const int tile = i / kParts, x = i % kParts;
+      if (i > 0) steps.add({TileStep::load_tokens, tile, tile % 2 == 1 ? kParts - 1 - x : x});
+      steps.add({TileStep::multiply, panel * kTiles + tile});
+      panel = 1 - panel;
+      steps.add({TileStep::load_weights, panel});
+      steps.add({TileStep::multiply, panel * kTiles + tile});
     }
     return steps;
   }
   static constexpr Steps kSteps = make();
   static constexpr int kLength = kSteps.n;
-  static_assert(kLength == 2 * kTiles * (kSplit ? 3 : kParts) * 2 + 1, "a load for each product");
+  static_assert(kLength == 4 * kTiles * kParts + 1, "a load for each product");
 
   template <int kStep>
   HYBRID_INLINE static void run(const GroupOperands& o) {
     constexpr TileStep step = kSteps.at[kStep];
     if constexpr (step.kind == TileStep::load_tokens) {
       const std::byte* tokens = o.tokens + step.a * o.tile_stride;
-      tile_load<6>(step.b == 0 ? tokens : tokens + o.rest);
+      tile_load<6>(step.part == 0 ? tokens : tokens + o.rest);
     } else if constexpr (step.kind == TileStep::load_weights) {
-      tile_load<7>(o.weights + step.a * kPanelDistance + step.b * kSplitDistance);
+      tile_load<7>(o.weights + step.a * kPanelDistance);
     } else {
       tile_multiply<step.a, 6, 7>();
     }
@@ -189,10 +163,8 @@ HYBRID_INLINE void multiply_piece(const GroupOperands& o) {
 }
 
 /// No tokens: nothing to multiply.
-template <bool kSplit_>
 struct EmptyProgram {
   static constexpr int kLength = 0;
-  static constexpr bool kSplit = kSplit_;
 };
 
 template <int... kSum>
@@ -225,7 +197,7 @@ HYBRID_INLINE void prefetch_piece(const std::byte* ahead, uint64_t block_bytes, 
 }
 
 HYBRID_INLINE std::byte* ring_tile(std::byte* ring, const BlockOfPair& b, int g) {
-  return ring + static_cast<uint64_t>((b.ring_at + g) % kRingGroups) * kTileBytes;
+  return ring + static_cast<uint64_t>(b.ring_at + g) % kRingGroups * kTileBytes;
 }
 
 /// Unpacks a group of one panel while half kHalf of a group's Program runs; an empty one, if any.
@@ -233,7 +205,7 @@ template <class Program, int kHalf, class Unpacker, int... kStep>
 HYBRID_INLINE void unpack_panel(Unpacker& unpacker, int g, std::byte* tile, const GroupOperands& o,
                                 std::integer_sequence<int, kStep...>) {
   const auto step = [&]<int i>() __attribute__((always_inline)) {
-    unpacker.template step<Program::kSplit>(g, i, tile);
+    unpacker.step(g, i, tile);
     if constexpr (Program::kLength > 0) {
       multiply_piece<Program, kHalf * kQuads + i, 2 * kQuads>(o);
     }
@@ -253,20 +225,24 @@ HYBRID_INLINE void unpack_group(std::array<Unpacker, 2>& unpackers, const BlockO
   unpack_panel<Program, 1>(unpackers[1], g, tile + kPanelDistance, o, kSteps);
 }
 
-/// Split weights lose nothing that is to be made up for.
-template <DType type, bool kSplit>
+template <DType type>
 HYBRID_INLINE std::array<TileUnpacker<type>, 2> unpackers_of(const BlockOfPair& b) {
-  constexpr float kFactor = kSplit ? 1.0f : TileUnpacker<type>::kMadeUp;
-  return {TileUnpacker<type>(b.sources[0].panel, b.block, b.sources[0].exponent, kFactor),
-          TileUnpacker<type>(b.sources[1].panel, b.block, b.sources[1].exponent, kFactor)};
+  return {TileUnpacker<type>(b.sources[0].panel, b.block, b.sources[0].exponent),
+          TileUnpacker<type>(b.sources[1].panel, b.block, b.sources[1].exponent)};
 }
 
 /// Unpacks the first group of a block while another group is multiplied.
 template <DType type, class Program>
 HYBRID_INLINE void unpack_first_group(const BlockOfPair& b, std::byte* ring,
                                       const GroupOperands& o) {
-  auto unpackers = unpackers_of<type, Program::kSplit>(b);
+  auto unpackers = unpackers_of<type>(b);
   unpack_group<Program>(unpackers, b, 0, ring, o);
+}
+
+/// The first one of all: nothing is multiplied yet. One for all programs.
+template <DType type>
+__attribute__((noinline)) void begin_ring(const BlockOfPair& b, std::byte* ring) {
+  unpack_first_group<type, EmptyProgram>(b, ring, {});
 }
 
 /// Multiplies the groups of a block. Its first group is unpacked already, each of the others while
@@ -278,20 +254,13 @@ __attribute__((noinline)) void run_block(const BlockOfPair& b, const BlockOfPair
                                          uint64_t tile_stride, int64_t rest) {
   GroupOperands o{nullptr, tokens, tile_stride, rest};
   {
-    auto unpackers = unpackers_of<type, Program::kSplit>(b);
-    const auto group = [&]<int g>() __attribute__((always_inline)) {
-      if (g >= b.n_groups) return;
+    auto unpackers = unpackers_of<type>(b);
+    const auto group = [&](int g) __attribute__((always_inline)) {
       o.weights = ring_tile(ring, b, g - 1);
       unpack_group<Program>(unpackers, b, g, ring, o);
       o.tokens += kTileBytes;
     };
-    group.template operator()<1>();
-    group.template operator()<2>();
-    group.template operator()<3>();
-    group.template operator()<4>();
-    group.template operator()<5>();
-    group.template operator()<6>();
-    group.template operator()<7>();
+    for_groups<TileUnpacker<type>::kPeriod, 1>(b.n_groups, group);
   }
   o.weights = ring_tile(ring, b, b.n_groups - 1);
   if (next == nullptr) return multiply_piece<Program, 0, 1>(o);
@@ -300,8 +269,7 @@ __attribute__((noinline)) void run_block(const BlockOfPair& b, const BlockOfPair
 
 // ---- A range of pairs ---------------------------------------------------------------------------
 
-/// kSplit: args.split_weights.
-template <DType type, bool kSplit>
+template <DType type>
 class PairLoop {
  public:
   PairLoop(const Bf16Product& args, uint64_t begin, uint64_t end)
@@ -326,7 +294,7 @@ class PairLoop {
   }
 
  private:
-  static constexpr float kMadeUp = kSplit ? 1.0f : kCutOff / TileUnpacker<type>::kMadeUp;
+  static constexpr float kMadeUp = kCutOff / TileUnpacker<type>::kMadeUp;
 
   struct Place {
     uint64_t pair = 0, block = 0;
@@ -337,12 +305,10 @@ class PairLoop {
 
   template <int kTiles>
   void run_tiles() {
-    if constexpr (kSplit) {
-      run_program<GroupProgram<kTiles, 2, true>>();
-    } else if (args_.rest == nullptr) {
-      run_program<GroupProgram<kTiles, 1, false>>();
+    if (args_.rest == nullptr) {
+      run_program<GroupProgram<kTiles, 1>>();
     } else {
-      run_program<GroupProgram<kTiles, 2, false>>();
+      run_program<GroupProgram<kTiles, 2>>();
     }
   }
 
@@ -358,7 +324,7 @@ class PairLoop {
     BlockOfPair *block = &blocks[0], *next_block = &blocks[1];
     Place at;
     set_block(*block, at, 0);
-    unpack_first_group<type, EmptyProgram<kSplit>>(*block, ring_, {});
+    begin_ring<type>(*block, ring_);
     while (at.pair < n_pairs_) {
       const Place next = after(at);
       if (at.block == 0) zero_sums(kAll);
@@ -425,29 +391,23 @@ class PairLoop {
   uint64_t begin_, n_pairs_;
   uint64_t first_block_, n_blocks_, n_groups_;
   uint64_t panel_bytes_, block_bytes_;
-  alignas(4096) std::byte ring_[(kSplit ? 2 : 1) * kSplitDistance];
+  alignas(4096) std::byte ring_[2 * kPanelDistance];
 };
 
-/// kCanSplit: whether the type has kernels for split weights.
-template <DType type, bool kCanSplit>
+template <DType type>
 void product(const Bf16Product& args, uint64_t pair_begin, uint64_t pair_end) {
   HYBRID_CHECK(args.n_tiles <= Bf16Product::kMaxTiles);
   HYBRID_CHECK(args.per_tile >= 1 && args.per_tile <= kTileTokens);
   if (pair_begin == pair_end || args.n_tiles == 0) return;
   const TileScope tiles(args.per_tile);
-  if constexpr (kCanSplit) {
-    if (args.split_weights && args.rest != nullptr) {
-      return PairLoop<type, true>(args, pair_begin, pair_end).run();
-    }
-  }
-  PairLoop<type, false>(args, pair_begin, pair_end).run();
+  PairLoop<type>(args, pair_begin, pair_end).run();
 }
 
 /// Null for a type that is not in the list.
-template <bool kCanSplit, class Types>
+template <class Types>
 Bf16ProductFn product_of(Types types, DType type) {
   return for_type<Bf16ProductFn>(types, type,
-                                 []<DType t>() -> Bf16ProductFn { return product<t, kCanSplit>; });
+                                 []<DType t>() -> Bf16ProductFn { return product<t>; });
 }
 
 }  // namespace

@@ -36,7 +36,6 @@ struct Bf16Product {
   const std::byte* rest = nullptr;   // null, or as many tiles that are added to those (Precision)
   uint64_t n_tiles = 0;              // 1 to kMaxTiles
   uint64_t per_tile = kTileTokens;   // rows of each that hold tokens; the others are not read
-  bool split_weights = false;  // as sums of two bf16 numbers; with `rest` only (Precision::exact)
   FunctionRef<void(const Sums&)> done;
   uint64_t first_col = 0;  // only columns from here on, a multiple of 256
   uint64_t n_cols = 0;     // and so many, a multiple of 256 unless they are the last; 0: all

@@ -4,7 +4,7 @@
 namespace hybrid {
 
 Bf16ProductFn bf16_product_iq(DType type) {
-  return internal::product_of<false>(internal::IqTypes{}, type);
+  return internal::product_of(internal::IqTypes{}, type);
 }
 
 }  // namespace hybrid

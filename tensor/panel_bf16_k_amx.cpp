@@ -3,8 +3,6 @@
 
 namespace hybrid {
 
-Bf16ProductFn bf16_product_k(DType type) {
-  return internal::product_of<true>(internal::KTypes{}, type);
-}
+Bf16ProductFn bf16_product_k(DType type) { return internal::product_of(internal::KTypes{}, type); }
 
 }  // namespace hybrid

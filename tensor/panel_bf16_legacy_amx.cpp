@@ -4,9 +4,9 @@
 namespace hybrid {
 
 Bf16ProductFn bf16_product_legacy(DType type) {
-  if (type == DType::f16) return internal::product<DType::f16, true>;
-  if (type == DType::bf16) return internal::product<DType::bf16, false>;  // it has no second part
-  return internal::product_of<true>(internal::LegacyTypes{}, type);
+  if (type == DType::f16) return internal::product<DType::f16>;
+  if (type == DType::bf16) return internal::product<DType::bf16>;
+  return internal::product_of(internal::LegacyTypes{}, type);
 }
 
 }  // namespace hybrid

@@ -41,21 +41,21 @@ struct RowFactors {
   __m512h exponents, made_up;
 };
 
-/// Scales and minima as half floats in both words of a lane.
+/// Scales and minima as half floats in both words of a lane. The reader is handed over with each
+/// call: a reference to it would keep compilers from holding any of this in registers.
 template <class Reader>
 struct HalfScales {
   using V = Lanes<SimdLevel::amx>;
 
-  HYBRID_INLINE HalfScales(const Reader& r, const RowFactors& f) : reader(r), factors(f.both) {}
-  HYBRID_INLINE __m512h scale(int s) const {
+  HYBRID_INLINE HalfScales(const Reader&, const RowFactors& f) : factors(f.both) {}
+  HYBRID_INLINE __m512h scale(const Reader& reader, int s) const {
     return both_words(V::multiply(reader.scale(s), factors));
   }
-  HYBRID_INLINE __m512h offset(int s) const {
+  HYBRID_INLINE __m512h offset(const Reader& reader, int s) const {
     const __m512 minimum = minimum_of<SimdLevel::amx>(reader, s);
     return both_words(V::multiply(minimum, _mm512_sub_ps(_mm512_setzero_ps(), factors)));
   }
 
-  const Reader& reader;
   __m512 factors;
 };
 
@@ -64,13 +64,12 @@ template <class Reader>
 requires requires(Reader r) { r.minima[1]; }
 struct HalfScales<Reader> {
   HYBRID_INLINE HalfScales(const Reader& r, const RowFactors& f)
-      : reader(r),
-        d(both_words(_mm512_mul_ps(r.d, f.both))),
+      : d(both_words(_mm512_mul_ps(r.d, f.both))),
         dmin(both_words(_mm512_mul_ps(r.dmin, _mm512_sub_ps(_mm512_setzero_ps(), f.both)))) {}
-  HYBRID_INLINE __m512h scale(int s) const {
+  HYBRID_INLINE __m512h scale(const Reader& reader, int s) const {
     return _mm512_mul_ph(from_byte(reader.scales[s / 4], s % 4), d);
   }
-  HYBRID_INLINE __m512h offset(int s) const {
+  HYBRID_INLINE __m512h offset(const Reader& reader, int s) const {
     return _mm512_mul_ph(from_byte(reader.minima[s / 4], s % 4), dmin);
   }
   /// Byte k of each lane, in both words.
@@ -82,7 +81,6 @@ struct HalfScales<Reader> {
     return _mm512_cvtepu16_ph(_mm512_shuffle_epi8(x, order));
   }
 
-  const Reader& reader;
   __m512h d, dmin;
 };
 
@@ -90,20 +88,19 @@ struct HalfScales<Reader> {
 template <class Reader>
 requires requires(Reader r) { r.scale_halves(0); }
 struct HalfScales<Reader> {
-  HYBRID_INLINE HalfScales(const Reader& r, const RowFactors& f)
-      : reader(r), exponents(f.exponents), factors(f.made_up) {}
-  HYBRID_INLINE __m512h scale(int s) const {
+  HYBRID_INLINE HalfScales(const Reader&, const RowFactors& f)
+      : exponents(f.exponents), factors(f.made_up) {}
+  HYBRID_INLINE __m512h scale(const Reader& reader, int s) const {
     const __m512i order = _mm512_add_epi32(
         _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 0, 1, 4, 5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13)),
         _mm512_set1_epi32(s % 2 * 0x02020202));
     const __m512i words = _mm512_shuffle_epi8(reader.scale_halves(s), order);
     return _mm512_mul_ph(_mm512_scalef_ph(reinterpret_cast<__m512h>(words), exponents), factors);
   }
-  HYBRID_INLINE __m512h offset(int s) const {
-    return _mm512_mul_ph(scale(s), _mm512_set1_ph(static_cast<_Float16>(-Reader::kOffset)));
+  HYBRID_INLINE __m512h offset(const Reader& reader, int s) const {
+    return _mm512_mul_ph(scale(reader, s), _mm512_set1_ph(static_cast<_Float16>(-Reader::kOffset)));
   }
 
-  const Reader& reader;
   __m512h exponents, factors;
 };
 
@@ -134,6 +131,8 @@ struct HalfUnpacker {
   static constexpr int kScales = kGroupCols / Reader::kScaleCols;
   static constexpr int kQuadsOfScale = kQuads / kScales;
   static constexpr bool kNibbles = requires { Reader::kValues; };
+  /// Nibbles take so few instructions that those of a loop show: 2 to 4 % with one tile of tokens.
+  static constexpr int kPeriod = kNibbles && Reader::kPeriod > 1 ? kGroups : Reader::kPeriod;
   /// Nibbles with values of their own are looked up, with their signs.
   static constexpr bool kLooksUp = [] {
     if constexpr (kNibbles) return Reader::kValues != nibble_values(-Reader::kValues[0]);
@@ -143,14 +142,12 @@ struct HalfUnpacker {
   HYBRID_INLINE HalfUnpacker(const std::byte* panel, uint64_t block, const RowFactors& factors)
       : reader(panel, block), scales(reader, factors) {}
 
-  HalfUnpacker(const HalfUnpacker&) = delete;  // `scales` refers to `reader`
-
   /// Columns 4 i to 4 i + 3 of group g; i from 0 to 7 in order.
   HYBRID_INLINE HalfPair step(int g, int i) {
     if (i % kQuadsOfScale == 0) {
       const int s = kScales * g + i / kQuadsOfScale;
-      scale = scales.scale(s);
-      if constexpr (!kLooksUp) offset = scales.offset(s);
+      scale = scales.scale(reader, s);
+      if constexpr (!kLooksUp) offset = scales.offset(reader, s);
     }
     if constexpr (kLooksUp) {
       const __m512i x = reader.packed(g, i);
@@ -198,6 +195,7 @@ struct HalfUnpacker {
 /// Half floats already; the vectors are what is asked for.
 template <>
 struct HalfUnpacker<DType::f16> {
+  static constexpr int kPeriod = kGroups;
   static constexpr bool kExactScales = true;
   HYBRID_INLINE HalfUnpacker(const std::byte* panel, uint64_t block, const RowFactors& f)
       : base(panel + block * kGroups * kHalvesGroupBytes),

@@ -221,7 +221,7 @@ struct PanelBlock {
 };
 
 HYBRID_INLINE std::byte* ring_tiles(std::byte* ring, const PanelBlock& b, int wide) {
-  return ring + static_cast<uint64_t>((b.ring_at + wide) % kRingGroups) * kWideBytes;
+  return ring + static_cast<uint64_t>(b.ring_at + wide) % kRingGroups * kWideBytes;
 }
 
 /// Unpacks 64 columns while others are multiplied.
@@ -250,7 +250,7 @@ HYBRID_INLINE HalfUnpacker<type> unpacker_of(const PanelBlock& b) {
   return HalfUnpacker<type>(b.panel, b.block, RowFactors(_mm512_loadu_ps(b.row_scales)));
 }
 
-/// Unpacks 64 columns of a block to their place in the ring.
+/// Unpacks 64 columns of a block to their place in the ring; nothing is multiplied meanwhile.
 template <DType type>
 __attribute__((noinline)) void unpack_alone(const PanelBlock& b, int wide, std::byte* ring) {
   HalfUnpacker<type> unpacker = unpacker_of<type>(b);
@@ -315,10 +315,7 @@ class PanelLoop {
     PanelBlock *block = &blocks[0], *next_block = &blocks[1];
     Place at;
     set_block(*block, at, 0);
-    {
-      HalfUnpacker<type> unpacker = unpacker_of<type>(*block);
-      unpack_wide<EmptyInt16Program>(unpacker, *block, 0, ring_, {}, kAllSteps);
-    }
+    unpack_alone<type>(*block, 0, ring_);
     while (at.panel < args_.w.n_panels()) {
       const Place next = after(at);
       if (at.block == 0) zero_sums(kAll);

@@ -27,6 +27,14 @@ constexpr bool is_centred(int max_q) {
   return L == SimdLevel::avx2 && pairs_in_16_bits(max_q) == 0;
 }
 
+/// Groups that are unrolled. A loop is a gain at AVX2 where gathers are unpacked by more code than
+/// the caches of instructions hold, elsewhere a loss: up to a quarter for one token in the caches.
+template <SimdLevel L, class Reader>
+constexpr int unrolled_groups() {
+  if constexpr (L == SimdLevel::avx2 && requires { Reader::kGathers; }) return Reader::kPeriod;
+  return kGroups;
+}
+
 /// What of a token is multiplied together in each lane: 4 columns as bytes, 2 as words.
 HYBRID_INLINE uint32_t four_bytes(const int8_t* x) {
   uint32_t four;
@@ -61,14 +69,14 @@ struct ByteDot<SimdLevel::avx2> {
   HYBRID_INLINE static void sums(const int8_t* const (&x)[kParts], const Quad& quad,
                                  Int (&dots)[kParts]) {
     for (int part = 0; part < kParts; ++part) {
-      dots[part] = sum<kMaxQ, kQuadCount>(x[part], quad);
+      dots[part] = sum<pairs_in_16_bits(kMaxQ), kQuadCount>(x[part], quad);
     }
   }
 
-  template <int kMaxQ, int kQuadCount, class Quad>
+  template <int kPairs, int kQuadCount, class Quad>
   HYBRID_INLINE static Int sum(const int8_t* x, const Quad& quad) {
-    constexpr int kRun = std::min(kQuadCount, std::max(1, pairs_in_16_bits(kMaxQ)));
-    constexpr bool kCentred = is_centred<SimdLevel::avx2>(kMaxQ);
+    constexpr int kRun = std::min(kQuadCount, std::max(1, kPairs));
+    constexpr bool kCentred = kPairs == 0;
     const __m256i ones = _mm256_set1_epi16(1);
     Int total = V::set(0);
 #pragma GCC unroll 8
@@ -183,19 +191,27 @@ HYBRID_INLINE void add_group(const Reader& reader, const ActivationBlock* const 
 
 /// Lines of group g of a block that begins at p: all of a block's at once would wait for each
 /// other.
-template <class Reader, int kLocality>
+template <SimdLevel L, class Reader, int kLocality>
 HYBRID_INLINE void prefetch_lines(const std::byte* p, int g) {
   constexpr int kLines = (Reader::kBlockBytes + 63) / 64;
+  if constexpr (unrolled_groups<L, Reader>() == kGroups) {
 #pragma GCC unroll 16
-  for (int i = g * kLines / kGroups; i < (g + 1) * kLines / kGroups; ++i) {
-    __builtin_prefetch(p + i * 64, 0, kLocality);
+    for (int i = g * kLines / kGroups; i < (g + 1) * kLines / kGroups; ++i) {
+      __builtin_prefetch(p + i * 64, 0, kLocality);
+    }
+  } else {  // the same number each time, some lines twice
+    p += static_cast<uint64_t>(g) * kLines / kGroups * 64;
+#pragma GCC unroll 16
+    for (int i = 0; i < (kLines + kGroups - 1) / kGroups; ++i) {
+      __builtin_prefetch(p + i * 64, 0, kLocality);
+    }
   }
 }
 
 /// Fetches what a stream will read some time after group g of the block that begins `at` bytes into
 /// the panel; past the panel's end that lies `jump` bytes further. Types of more than five bits,
 /// which wait for memory most, fetch in two steps (docs/kernels.md).
-template <class Reader>
+template <SimdLevel L, class Reader>
 HYBRID_INLINE void prefetch_group(const std::byte* panel, uint64_t at, int g, uint64_t panel_size,
                                   uint64_t jump) {
   constexpr int kL1 = 3, kL2 = 2;  // localities that mean these caches
@@ -204,10 +220,10 @@ HYBRID_INLINE void prefetch_group(const std::byte* panel, uint64_t at, int g, ui
     return panel + at + distance + (group_at + distance >= panel_size ? jump : 0);
   };
   if constexpr (Reader::kBlockBytes > 3000) {
-    prefetch_lines<Reader, kL2>(ahead(4096), g);
-    prefetch_lines<Reader, kL1>(ahead(1024), g);
+    prefetch_lines<L, Reader, kL2>(ahead(4096), g);
+    prefetch_lines<L, Reader, kL1>(ahead(1024), g);
   } else {
-    prefetch_lines<Reader, kL1>(ahead(2048), g);
+    prefetch_lines<L, Reader, kL1>(ahead(2048), g);
   }
 }
 
@@ -237,14 +253,25 @@ HYBRID_INLINE void one_token_panels(const ActivationBlock* const* rows, uint64_t
     const ActivationBlock* x[kParts];
     for (int part = 0; part < kParts; ++part) x[part] = rows[part] + b;
     const Reader readers[2] = {Reader(panels[0], b), Reader(panels[kStreams - 1], b)};
+    if constexpr (unrolled_groups<L, Reader>() < kGroups) {
+      for_groups<Reader::kPeriod, 0>(
+          n, [&](int g) __attribute__((always_inline)) {
+            for (int i = 0; i < kStreams; ++i) {
+              prefetch_group<L, Reader>(panels[i], b * Reader::kBlockBytes, g, panel_size,
+                                        (step - 1) * panel_size);
+              add_group<L>(readers[i], x, g, sums[i]);
+            }
+          });
+    } else {  // not by for_groups(): with a lambda gcc 12 makes some types 7 % slower at AVX2
 #pragma GCC unroll 8
-    for (int g = 0; g < kGroups; ++g) {
-      if (g >= n) break;
+      for (int g = 0; g < kGroups; ++g) {
+        if (g >= n) break;
 #pragma GCC unroll 2
-      for (int i = 0; i < kStreams; ++i) {
-        prefetch_group<Reader>(panels[i], b * Reader::kBlockBytes, g, panel_size,
-                               (step - 1) * panel_size);
-        add_group<L>(readers[i], x, g, sums[i]);
+        for (int i = 0; i < kStreams; ++i) {
+          prefetch_group<L, Reader>(panels[i], b * Reader::kBlockBytes, g, panel_size,
+                                    (step - 1) * panel_size);
+          add_group<L>(readers[i], x, g, sums[i]);
+        }
       }
     }
   }
@@ -331,21 +358,21 @@ __attribute__((noinline)) void unpack_block(const std::byte* panel, uint64_t blo
   using Reader = PanelReader<L, type>;
   constexpr int kScales = kGroupCols / Reader::kScaleCols;
   const Reader reader(panel, block);
+  for_groups<unrolled_groups<L, Reader>(), 0>(
+      n_groups, [&](int g) __attribute__((always_inline)) {
 #pragma GCC unroll 8
-  for (int g = 0; g < kGroups; ++g) {
-    if (g >= n_groups) break;
-#pragma GCC unroll 8
-    for (int i = 0; i < kQuads; ++i) {
-      store_quad<L, Reader>(reader.quad(g, i), g * kQuads + i, out);
-    }
+        for (int i = 0; i < kQuads; ++i) {
+          store_quad<L, Reader>(reader.quad(g, i), g * kQuads + i, out);
+        }
 #pragma GCC unroll 2
-    for (int s = kScales * g; s < kScales * (g + 1); ++s) {
-      V::store_float(out.scale[s], reader.scale(s));
-      if constexpr (has_minimum<L, Reader, Block>()) {
-        V::store_float(out.minimum[s], minimum_of<L>(reader, s));
-      }
-    }
-  }
+        for (int i = 0; i < kScales; ++i) {
+          const int s = kScales * g + i;
+          V::store_float(out.scale[s], reader.scale(s));
+          if constexpr (has_minimum<L, Reader, Block>()) {
+            V::store_float(out.minimum[s], minimum_of<L>(reader, s));
+          }
+        }
+      });
 }
 
 /// kPanels panels times up to kTokens tokens: sums that stay in registers over a block.
@@ -360,9 +387,21 @@ struct Int8Tile<SimdLevel::avx512_vnni> {
   static constexpr int kPanels = 2, kTokens = 6;
 };
 
+/// What tiles depend on of a type; types alike share the code.
+template <int kPairs_, int kScaleCols_, bool kHasMinimum_>
+struct TileForm {
+  static constexpr int kPairs = kPairs_;  // pairs_in_16_bits(), where that counts
+  static constexpr int kScaleCols = kScaleCols_;
+  static constexpr bool kHasMinimum = kHasMinimum_;
+};
+template <SimdLevel L, class Reader, class Block>
+using TileFormOf = TileForm<
+    L == SimdLevel::avx2 && std::is_same_v<Block, ByteBlock> ? pairs_in_16_bits(Reader::kMaxQ) : 0,
+    Reader::kScaleCols, has_minimum<L, Reader, Block>()>;
+
 /// dots[p][t] = first + sums over kVectors vectors of the panels and as many fours of bytes of the
 /// tokens.
-template <SimdLevel L, int kMaxQ, int kVectors, int kPanels, int kTokens, class Block>
+template <SimdLevel L, int kPairs, int kVectors, int kPanels, int kTokens, class Block>
 HYBRID_INLINE void tile_dots(const Block* w, int vector, const ActivationBlock* const* x, int byte,
                              uint32_t first, typename Lanes<L>::Int (&dots)[kPanels][kTokens]) {
   using V = Lanes<L>;
@@ -377,7 +416,7 @@ HYBRID_INLINE void tile_dots(const Block* w, int vector, const ActivationBlock* 
     for (int t = 0; t < kTokens; ++t) {
 #pragma GCC unroll 2
       for (int p = 0; p < kPanels; ++p) {
-        const auto sum = ByteDot<L>::template sum<kMaxQ, kVectors>(
+        const auto sum = ByteDot<L>::template sum<kPairs, kVectors>(
             x[t]->q + byte, [&](int i) { return V::load(w[p].q[vector + i]); });
         dots[p][t] = V::add(dots[p][t], sum);
       }
@@ -411,12 +450,12 @@ constexpr float kFloatOffset = 12582912.0f;
 
 /// sums[p][t] += the products of groups [begin, end) of a block, which x[t] has the columns of from
 /// group `begin` on. sums of panel p begin at sums + p * panel_stride.
-template <SimdLevel L, class Reader, int kPanels, int kTokens, class Block>
+template <SimdLevel L, class Form, int kPanels, int kTokens, class Block>
 __attribute__((noinline)) void add_tile(const Block* w, const ActivationBlock* const* x, int begin,
                                         int end, float* sums, uint64_t panel_stride) {
   using V = Lanes<L>;
   constexpr bool kWords = std::is_same_v<Block, WordBlock>;
-  constexpr int kScales = kGroupCols / Reader::kScaleCols;
+  constexpr int kScales = kGroupCols / Form::kScaleCols;
   constexpr int kVectors = Block::kVectors * kQuads / kScales;
   typename V::Float total[kPanels][kTokens];
 #pragma GCC unroll 2
@@ -429,8 +468,8 @@ __attribute__((noinline)) void add_tile(const Block* w, const ActivationBlock* c
 #pragma GCC unroll 1
   for (int s = kScales * begin; s < kScales * end; ++s) {
     typename V::Int dots[kPanels][kTokens];
-    tile_dots<L, Reader::kMaxQ, kVectors>(w, s * kVectors, x, (s - kScales * begin) * kVectors * 4,
-                                          kWords ? 0 : kFloatBits, dots);
+    tile_dots<L, Form::kPairs, kVectors>(w, s * kVectors, x, (s - kScales * begin) * kVectors * 4,
+                                         kWords ? 0 : kFloatBits, dots);
 #pragma GCC unroll 2
     for (int p = 0; p < kPanels; ++p) {
       const auto scale = V::load_float(w[p].scale[s]);
@@ -443,7 +482,7 @@ __attribute__((noinline)) void add_tile(const Block* w, const ActivationBlock* c
                                     : V::multiply_subtract(V::as_float(dots[p][t]), scale, offset);
         const auto token_scale = V::set_float(x[t]->scale[s / kScales]);
         total[p][t] = V::multiply_add(product, token_scale, total[p][t]);
-        if constexpr (has_minimum<L, Reader, Block>()) {
+        if constexpr (Form::kHasMinimum) {
           const float sum = kScales == 1 ? x[t]->sum32[s] : x[t]->sum16[s];
           total[p][t] = V::subtract_product(total[p][t], minimum, V::set_float(sum));
         }
@@ -475,7 +514,7 @@ struct NextBlock {
 
 /// Groups [begin, end) of a block, which part `part` of each token holds: all tokens from `token`
 /// on in tiles of kTokens, those left over in smaller ones.
-template <SimdLevel L, DType type, int kPanels, int kTokens = Int8Tile<L>::kTokens, class Block>
+template <SimdLevel L, class Form, int kPanels, int kTokens = Int8Tile<L>::kTokens, class Block>
 void add_groups(const Int8Product& args, const Block* w, uint64_t block, int part, int begin,
                 int end, const NextBlock& next, float* sums, uint64_t token = 0) {
   const ActivationBlock* x[kTokens];
@@ -485,12 +524,12 @@ void add_groups(const Int8Product& args, const Block* w, uint64_t block, int par
     for (uint64_t i = 0; i < kTokens; ++i) {
       x[i] = args.rows[(t + i) * Block::kVectors + static_cast<uint64_t>(part)] + block;
     }
-    add_tile<L, PanelReader<L, type>, kPanels, kTokens>(w, x, begin, end, sums + t * kPanelRows,
-                                                        kInt8Tokens * kPanelRows);
+    add_tile<L, Form, kPanels, kTokens>(w, x, begin, end, sums + t * kPanelRows,
+                                        kInt8Tokens * kPanelRows);
   }
   if constexpr (kTokens > 1) {
     constexpr int kNext = kTokens > 4 ? 4 : kTokens > 2 ? 2 : 1;
-    add_groups<L, type, kPanels, kNext>(args, w, block, part, begin, end, next, sums, t);
+    add_groups<L, Form, kPanels, kNext>(args, w, block, part, begin, end, next, sums, t);
   }
 }
 
@@ -516,8 +555,9 @@ void many_tokens_of(const Int8Product& args, uint64_t panel) {
       unpack_block<L, type>(bytes, b, n_groups, unpacked[p]);
     }
     for (int g = 0; g < n_groups; g += kGroupsOfPart) {
-      add_groups<L, type, kPanels>(args, unpacked, b, g / kGroupsOfPart, g,
-                                   std::min(n_groups, g + kGroupsOfPart), next, sums);
+      add_groups<L, TileFormOf<L, PanelReader<L, type>, Block>, kPanels>(
+          args, unpacked, b, g / kGroupsOfPart, g, std::min(n_groups, g + kGroupsOfPart), next,
+          sums);
     }
   }
   for (int p = 0; p < kPanels; ++p) {

@@ -140,9 +140,8 @@ void multiply_tiles(const Weight& first, const Weight& second, const TileRows& x
       const TileRows some = x.part(t, n, first.n_cols());
       for (uint64_t col = 0; col < first.n_cols(); col += cut.n_cols) {
         const uint64_t n_cols = std::min(cut.n_cols, first.n_cols() - col);
-        kernel({a, b, some.tiles, some.rest, some.n_tiles, some.per_tile, some.split_weights, moved,
-                col, n_cols},
-               0, next - pair);
+        kernel({a, b, some.tiles, some.rest, some.n_tiles, some.per_tile, moved, col, n_cols}, 0,
+               next - pair);
       }
     }
   }

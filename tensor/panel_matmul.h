@@ -30,12 +30,11 @@ struct TileRows {
   const std::byte* tiles = nullptr;
   const std::byte* rest = nullptr;
   uint64_t n_tiles = 0;
-  uint64_t per_tile = kTileTokens;  // see Bf16Product, as the next
-  bool split_weights = false;
+  uint64_t per_tile = kTileTokens;  // see Bf16Product
 
   TileRows part(uint64_t first, uint64_t n, uint64_t n_cols) const {
     const uint64_t offset = tiles_bytes(first * kTileTokens, n_cols);
-    return {tiles + offset, rest == nullptr ? nullptr : rest + offset, n, per_tile, split_weights};
+    return {tiles + offset, rest == nullptr ? nullptr : rest + offset, n, per_tile};
   }
 };
 

@@ -11,6 +11,8 @@
 //   PanelReader<L, type> reader(panel, block);      a block is 256 columns of the panel
 //   reader.quad(g, i)        columns 32 g + 4 i .. + 3 of the block: byte b of lane r is q of row r
 //   Reader::kBlockBytes      bytes of a block of 16 rows
+//   Reader::kPeriod          groups after which the bits of the next ones lie alike: what kernels
+//                            need to unroll, see for_groups()
 //   reader.scale(s), minimum_of<L>(reader, s)       for columns kScaleCols * s .. of the block
 //
 // Types of 4 bits also give quads as they are stored, and the values of their nibbles without
@@ -23,10 +25,12 @@
 //
 //   reader.scale_halves(s)       a half float, the scale of s, in word s % 2 of each lane
 //
-// Indexes are meant to be constants after unrolling. Columns past the end of the matrix must not be
-// asked for.
+// Indexes are meant to be constants after unrolling; that of a group up to multiples of kPeriod.
+// Columns past the end of the matrix must not be asked for.
 
+#include <algorithm>
 #include <array>
+#include <utility>
 
 #include "tensor/codebooks.h"
 #include "tensor/dtype.h"
@@ -53,6 +57,7 @@ struct UnitReader {
   using Int = typename V::Int;
   using Float = typename V::Float;
   static constexpr int kBlockBytes = kUnitVectors * 64 * kBlockCols / kUnitCols;
+  static constexpr int kPeriod = std::min(kUnitCols, kBlockCols) / kGroupCols;
 
   HYBRID_INLINE explicit UnitReader(const std::byte* panel, uint64_t block)
       : base(panel + block * kBlockCols / kUnitCols * kUnitVectors * kVectorBytes) {}
@@ -76,6 +81,25 @@ struct UnitReader {
 
   const std::byte* base;
 };
+
+template <class F, int... kGroup>
+HYBRID_INLINE void for_group_sequence(int first, int n, const F& f,
+                                      std::integer_sequence<int, kGroup...>) {
+  static_cast<void>(((first + kGroup < n && (f(first + kGroup), true)) && ...));
+}
+
+/// f(g) for the groups [kBegin, n) of a block, kPeriod of them unrolled. What is unrolled here is
+/// compiled dozens of times for each type, so it decides how long a build takes.
+template <int kPeriod, int kBegin, class F>
+HYBRID_INLINE void for_groups(int n, const F& f) {
+  if constexpr (kPeriod == kGroups) {
+    for_group_sequence(kBegin, n, f, std::make_integer_sequence<int, kGroups - kBegin>{});
+  } else {
+    for (int g = kBegin; g < n; g += kPeriod) {
+      for_group_sequence(g, n, f, std::make_integer_sequence<int, kPeriod>{});
+    }
+  }
+}
 
 /// 0 to 15, less an offset.
 constexpr std::array<int8_t, 16> nibble_values(int offset) {

@@ -53,6 +53,8 @@ struct GridReader : TwoBlockReader<L, kBlockVectors> {
   using V = Lanes<L>;
   using Base::Base;
   static constexpr int kScaleCols = kColumnsOfScale;
+  static constexpr bool kGathers = true;
+  static constexpr int kPeriod = 1;  // but for shifts of scales, which show beside no gather
   static constexpr int kMaxQ = 127;
   static constexpr int kOffset = 64;
 
@@ -103,6 +105,7 @@ struct PanelReader<L, DType::iq2_xs> : GridReader<L, 18, 16> {
 template <SimdLevel L>
 struct PanelReader<L, DType::iq2_s> : GridReader<L, 20, 16> {
   using GridReader<L, 20, 16>::GridReader;
+  static constexpr int kPeriod = 4;
   HYBRID_INLINE auto quad(int g, int i) const {
     using V = Lanes<L>;
     const int run = i / 2;
@@ -133,6 +136,7 @@ struct PanelReader<L, DType::iq3_xxs> : GridReader<L, 24, 32> {
 template <SimdLevel L>
 struct PanelReader<L, DType::iq3_s> : GridReader<L, 27, 32> {
   using GridReader<L, 27, 32>::GridReader;
+  static constexpr int kPeriod = 4;
   HYBRID_INLINE auto quad(int g, int i) const {
     using V = Lanes<L>;
     const auto high = this->bits(this->vector(16 + g / 4), g % 4 * 8 + i, 1);
@@ -158,6 +162,7 @@ HYBRID_INLINE typename Lanes<L>::Int ternary_quad(typename Lanes<L>::Int index,
 template <SimdLevel L>
 struct PanelReader<L, DType::iq1_s> : GridReader<L, 12, 32> {
   using GridReader<L, 12, 32>::GridReader;
+  static constexpr int kPeriod = 2;
   static constexpr int kMaxQ = 31;
   static constexpr int kOffset = 16;
   HYBRID_INLINE auto quad(int g, int i) const {
@@ -182,6 +187,8 @@ struct PanelReader<L, DType::iq1_m> : UnitReader<L, 256, 14> {
   using typename Base::Int;
   using V = Lanes<L>;
   static constexpr int kScaleCols = 16;
+  static constexpr bool kGathers = true;
+  static constexpr int kPeriod = 2;
   static constexpr int kMaxQ = 31;
   static constexpr int kOffset = 16;
 

@@ -143,6 +143,7 @@ struct TwoBlockReader {
   using Float = typename V::Float;
   using Unit = UnitReader<L, 512, 1 + 2 * kBlockVectors>;
   static constexpr int kBlockBytes = Unit::kBlockBytes;
+  static constexpr int kPeriod = kGroups;
 
   HYBRID_INLINE explicit TwoBlockReader(const std::byte* panel, uint64_t block)
       : base(panel + block / 2 * (1 + 2 * kBlockVectors) * kVectorBytes) {
@@ -151,7 +152,7 @@ struct TwoBlockReader {
     base += (1 + block % 2 * kBlockVectors) * kVectorBytes;
   }
   HYBRID_INLINE Int vector(int i) const {
-    return V::load(base + i * static_cast<int>(kVectorBytes));
+    return V::load(base + static_cast<uint64_t>(i) * kVectorBytes);
   }
 
   const std::byte* base;  // of the block's fields
