@@ -39,5 +39,13 @@ void check_failed(const char* expression, const char* file, int line) {
                           expression, file, line));
 }
 
+void throw_error(fmt::string_view format, fmt::format_args args) {
+  throw Error(fmt::vformat(format, args));
+}
+
+void throw_usage_error(fmt::string_view format, fmt::format_args args) {
+  throw UsageError(fmt::vformat(format, args));
+}
+
 }  // namespace internal
 }  // namespace hybrid

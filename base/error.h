@@ -5,11 +5,11 @@
 // what to do. The library throws; only `main` prints. CHECK is for our own invariants: it fires
 // when the program is wrong, never because of a user's file or option.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <stdexcept>
 #include <string>
-#include <utility>
+#include <string_view>
 
 namespace hybrid {
 
@@ -24,25 +24,27 @@ class UsageError : public Error {
   using Error::Error;
 };
 
+namespace internal {
+[[noreturn]] void check_failed(const char* expression, const char* file, int line);
+[[noreturn]] void throw_error(fmt::string_view format, fmt::format_args args);
+[[noreturn]] void throw_usage_error(fmt::string_view format, fmt::format_args args);
+}  // namespace internal
+
 /// Throws Error with a message formatted by fmt.
 template <class... Args>
 [[noreturn]] void fail(fmt::format_string<Args...> format, Args&&... args) {
-  throw Error(fmt::format(format, std::forward<Args>(args)...));
+  internal::throw_error(format, fmt::make_format_args(args...));
 }
 
 template <class... Args>
 [[noreturn]] void fail_usage(fmt::format_string<Args...> format, Args&&... args) {
-  throw UsageError(fmt::format(format, std::forward<Args>(args)...));
+  internal::throw_usage_error(format, fmt::make_format_args(args...));
 }
 
 /// Shortens and escapes a string that came from a file, so that it can stand in a one-line message:
 /// control characters, bidirectional overrides and invalid UTF-8 become \xNN, and what is longer
 /// than `max_bytes` ends in "...".
 std::string printable(std::string_view text, size_t max_bytes = 80);
-
-namespace internal {
-[[noreturn]] void check_failed(const char* expression, const char* file, int line);
-}
 
 }  // namespace hybrid
 

@@ -1,6 +1,7 @@
 #include "placement/json_file.h"
 
 #include <map>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "base/error.h"
@@ -101,7 +102,7 @@ bool JsonTreeBuilder::add(json value) {
   JsonNode& node = nodes_.emplace_back();
   node.path_ = &path_;
   node.token_ = tokens_[n_met_++];
-  node.value_ = std::move(value);
+  node.value_ = std::make_shared<const json>(std::move(value));
   if (levels_.empty()) return true;
   JsonNode& parent = *levels_.back().node;
   node.parent_ = &parent;

@@ -1,6 +1,7 @@
 #include "placement/json_node.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/text.h"
@@ -17,6 +18,9 @@ std::string at(const std::string& path, TextPlace place) {
 }
 
 }  // namespace
+
+bool JsonNode::is_object() const { return value_->is_object(); }
+bool JsonNode::is_string() const { return value_->is_string(); }
 
 const JsonNode* JsonNode::find(std::string_view key) const {
   const auto it = std::find_if(items_.begin(), items_.end(),
@@ -40,7 +44,7 @@ void JsonNode::expect_object(std::span<const std::string_view> keys) const {
 }
 
 std::span<const JsonNode* const> JsonNode::elements() const {
-  if (!value_.is_array()) fail_expected("an array");
+  if (!value_->is_array()) fail_expected("an array");
   return items_;
 }
 
@@ -52,21 +56,21 @@ const JsonNode& JsonNode::member(std::string_view key) const {
 
 const std::string& JsonNode::string() const {
   if (!is_string()) fail_expected("a string");
-  return value_.get_ref<const std::string&>();
+  return value_->get_ref<const std::string&>();
 }
 
 uint64_t JsonNode::whole_number(uint64_t min, uint64_t max) const {
-  const bool is_in_range =
-      value_.is_number_unsigned() && value_.get<uint64_t>() >= min && value_.get<uint64_t>() <= max;
+  const bool is_in_range = value_->is_number_unsigned() && value_->get<uint64_t>() >= min &&
+                           value_->get<uint64_t>() <= max;
   if (!is_in_range) fail_expected(fmt::format("a whole number from {} to {}", min, max));
-  return value_.get<uint64_t>();
+  return value_->get<uint64_t>();
 }
 
 double JsonNode::positive_number(double max) const {
   const bool is_in_range =
-      value_.is_number() && value_.get<double>() > 0 && value_.get<double>() <= max;
+      value_->is_number() && value_->get<double>() > 0 && value_->get<double>() <= max;
   if (!is_in_range) fail_expected(fmt::format("a number above 0 and at most {}", max));
-  return value_.get<double>();
+  return value_->get<double>();
 }
 
 uint64_t JsonNode::gib_as_bytes() const {
@@ -102,7 +106,7 @@ std::string JsonNode::key_where() const { return at(*path_, key_place_); }
 
 std::string JsonNode::found() const {
   if (is_object()) return "an object";
-  if (value_.is_array()) return "an array";
+  if (value_->is_array()) return "an array";
   return printable(token_.text);
 }
 

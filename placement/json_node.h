@@ -4,7 +4,8 @@
 // found 3".
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <span>
 #include <string>
 #include <string_view>
@@ -20,10 +21,10 @@ constexpr uint64_t kMaxSizeBytes = uint64_t{1} << 50;
 /// Of a JsonFile, which it must not outlive.
 class JsonNode {
  public:
-  bool is_object() const { return value_.is_object(); }
-  bool is_string() const { return value_.is_string(); }
+  bool is_object() const;
+  bool is_string() const;
   /// Of an object or an array an empty one.
-  const nlohmann::json& value() const { return value_; }
+  const nlohmann::json& value() const { return *value_; }
   /// "" for elements of arrays and for the whole file.
   const std::string& key() const { return key_; }
   /// Members or elements, in the order of the file.
@@ -71,7 +72,7 @@ class JsonNode {
   std::string key_;
   TextPlace key_place_;
   JsonToken token_;
-  nlohmann::json value_;
+  std::shared_ptr<const nlohmann::json> value_;  // never null; here its type may be unknown
   std::vector<const JsonNode*> items_;
 };
 

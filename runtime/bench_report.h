@@ -1,7 +1,7 @@
 #pragma once
 // The rows of `bench`: as a Markdown table for people, as JSON lines or CSV for programs.
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <string_view>

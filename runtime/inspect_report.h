@@ -2,7 +2,7 @@
 // What is in a GGUF, for `hybrid-run inspect`: as text for people, as JSON for programs. Headers
 // alone are read; open the file with data_required = false.
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "tensor/gguf_file.h"

@@ -1,3 +1,5 @@
+#include <nlohmann/json.hpp>
+
 #include "base/error.h"
 #include "base/utf8.h"
 #include "runtime/inspect_report.h"

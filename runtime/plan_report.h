@@ -2,7 +2,7 @@
 // What a run would take and where its tensors would go, for `hybrid-run plan`: as text for people,
 // as JSON for programs.
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "runtime/placement_plan.h"

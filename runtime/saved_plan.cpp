@@ -1,6 +1,7 @@
 #include "runtime/saved_plan.h"
 
 #include <map>
+#include <nlohmann/json.hpp>
 #include <set>
 
 namespace hybrid {

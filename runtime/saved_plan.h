@@ -1,7 +1,7 @@
 #pragma once
 // A plan as a config file that reproduces it.
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 
 #include "runtime/options.h"
 #include "runtime/placement_plan.h"

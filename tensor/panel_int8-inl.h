@@ -234,8 +234,11 @@ struct PanelStream {
   float* y;
 };
 
-/// The next panel of each stream, all at the same time; the one after it is `step` further.
-template <SimdLevel L, DType type, int kParts, int kStreams>
+/// Two streams from memory: neighbouring panels of one matrix, or the same panel of two.
+constexpr int kStreams = 2;
+
+/// The next panel of each stream, both at the same time; the one after it is `step` further.
+template <SimdLevel L, DType type, int kParts>
 HYBRID_INLINE void one_token_panels(const ActivationBlock* const* rows, uint64_t panel_size,
                                     uint64_t step, const PanelStream (&streams)[kStreams]) {
   using V = Lanes<L>;
@@ -252,7 +255,7 @@ HYBRID_INLINE void one_token_panels(const ActivationBlock* const* rows, uint64_t
     const auto n = static_cast<int>(n_groups_of(n_cols, b));
     const ActivationBlock* x[kParts];
     for (int part = 0; part < kParts; ++part) x[part] = rows[part] + b;
-    const Reader readers[2] = {Reader(panels[0], b), Reader(panels[kStreams - 1], b)};
+    const Reader readers[2] = {Reader(panels[0], b), Reader(panels[1], b)};
     if constexpr (unrolled_groups<L, Reader>() < kGroups) {
       for_groups<Reader::kPeriod, 0>(
           n, [&](int g) __attribute__((always_inline)) {
@@ -281,21 +284,18 @@ HYBRID_INLINE void one_token_panels(const ActivationBlock* const* rows, uint64_t
   }
 }
 
-/// Two streams from memory: neighbouring panels of one matrix, or the same panel of two.
 template <SimdLevel L, DType type, int kParts>
 void one_token_of(const Int8Product& args, uint64_t panel_begin, uint64_t panel_end) {
   const PanelMatrix& w = args.weight;
   const uint64_t size = w.panel_bytes();
   const bool two = !args.second.empty();
   const uint64_t step = two ? 1 : 2;
-  uint64_t p = panel_begin;
-  for (; p + step <= panel_end; p += step) {
-    one_token_panels<L, type, kParts, 2>(
+  for (uint64_t p = panel_begin; p < panel_end; p += step) {
+    // A last one alone is taken twice side by side, which needs no code of its own.
+    const uint64_t other = std::min(p + step, panel_end) - 1;
+    one_token_panels<L, type, kParts>(
         args.rows, size, step,
-        {{&w, p, args.y}, {two ? &args.second : &w, p + step - 1, two ? args.y_second : args.y}});
-  }
-  if (p < panel_end) {
-    one_token_panels<L, type, kParts, 1>(args.rows, size, 1, {{&w, p, args.y}});
+        {{&w, p, args.y}, {two ? &args.second : &w, other, two ? args.y_second : args.y}});
   }
 }
 

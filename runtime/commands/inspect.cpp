@@ -1,5 +1,7 @@
 #include "runtime/inspect_report.h"
 
+#include <nlohmann/json.hpp>
+
 #include "runtime/commands/command.h"
 
 namespace hybrid::commands {

@@ -1,4 +1,6 @@
 #include "base/text.h"
+
+#include <nlohmann/json.hpp>
 #include "runtime/commands/command.h"
 #include "runtime/plan_report.h"
 #include "runtime/saved_plan.h"

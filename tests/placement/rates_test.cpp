@@ -4,6 +4,8 @@
 
 #include <doctest/doctest.h>
 
+#include <nlohmann/json.hpp>
+
 #include "placement/json_file.h"
 #include "placement/step_cost.h"
 #include "tests/support/expect_error.h"
