@@ -13,6 +13,9 @@ namespace hybrid {
 /// else.
 std::vector<DeviceName> parse_devices(std::string_view text);
 
+/// The value of --device that stands for all GPUs that are found.
+inline constexpr std::string_view kAllDevices = "all";
+
 /// The machine's devices beside its CPU, with its budgets as their capacity.
 ModelDevices open_devices(const PlanMachine& machine);
 

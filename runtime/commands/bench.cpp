@@ -1,6 +1,7 @@
 #include "runtime/bench.h"
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <map>
 #include <tuple>
@@ -236,6 +237,18 @@ void log_start(const Engine& engine, size_t n_rows) {
                        config.name, config.n_layers,
                        format_bytes(engine.model().file().total_bytes()), n_rows));
   for (const std::string& note : config.notes) log_info(note);
+  log_devices(engine);
+}
+
+/// "cpu", or "cpu+cuda0"
+std::string devices_text(const Engine& engine) {
+  std::string text = "cpu";
+  for (size_t d = 1; engine.placement() && d < engine.placement()->devices.size(); ++d) {
+    for (const char c : "+" + text_of(engine.placement()->devices[d].name)) {
+      text += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    }
+  }
+  return text;
 }
 
 /// The row of a combination, without test and result.
@@ -300,13 +313,15 @@ void bench(const Options& options) {
     const ExecutionOptions execution = execution_of(combination);
     BenchRow row = row_of(model, combination, execution);
     row.peak_gb_per_s = peak_gb_per_s;
+    row.device = devices_text(engine);
     const RunSettings settings = run_settings(combination);
     rates.measure(settings);
     for (const BenchTest& test : tests) {
       row.test = test;
       row.result = measure(model, execution, test, options.get_integer("repetitions"));
       rates.measure(settings);
-      row.predicted_tps = rates.predict(settings, test);
+      // Nobody has measured the devices' rates.
+      row.predicted_tps = engine.placement() ? 0 : rates.predict(settings, test);
       print(report.lines(row));
       flush_stdout();
     }
