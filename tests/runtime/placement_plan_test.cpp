@@ -124,8 +124,7 @@ TEST_CASE("R1 at Q2_K on 15 GPUs of 24 GB at the whole context, without experts 
   CHECK(reason.find("attention's scratch 8") != std::string::npos);  // 80 GiB of scores and more
   CHECK(reason.find("-amb 512 would fit") != std::string::npos);
   CHECK(reason.find("-fa 1 would fit") != std::string::npos);
-  REQUIRE(unlimited.findings.size() == 1);
-  CHECK(unlimited.findings[0].find("GPUs do not compute attention of -fa 0") == 0);
+  CHECK(unlimited.findings.empty());
 
   // Keys and values of all heads take 10 GiB.
   const PlacementPlan small =
