@@ -8,8 +8,6 @@ constexpr AttentionCudaOps kOps{
     .n_bytes = sizeof(AttentionCudaOps),
     .store_cache_rows = store_cache_rows_cuda,
     .load_cache_rows = load_cache_rows_cuda,
-    .absorbed_splits = mla_absorbed_splits,
-    .absorbed_scratch_bytes = mla_absorbed_scratch_bytes,
     .mla_absorbed = mla_absorbed_cuda,
     .mla_prefill = mla_prefill_cuda,
 };

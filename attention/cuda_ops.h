@@ -10,7 +10,7 @@
 namespace hybrid {
 
 struct AttentionCudaOps {
-  static constexpr uint32_t kVersion = 1;
+  static constexpr uint32_t kVersion = 2;
   static constexpr const char* kSymbol = "hybrid_attention_cuda_ops";
 
   uint32_t version;
@@ -18,8 +18,6 @@ struct AttentionCudaOps {
 
   decltype(&store_cache_rows_cuda) store_cache_rows;
   decltype(&load_cache_rows_cuda) load_cache_rows;
-  decltype(&mla_absorbed_splits) absorbed_splits;
-  decltype(&mla_absorbed_scratch_bytes) absorbed_scratch_bytes;
   decltype(&mla_absorbed_cuda) mla_absorbed;
   decltype(&mla_prefill_cuda) mla_prefill;
 };

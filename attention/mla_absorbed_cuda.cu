@@ -8,8 +8,6 @@ using namespace cuda;
 
 namespace {
 
-uint64_t n_parts(const MlaAbsorbedArgs& a) { return uint64_t{a.n_tokens} * a.n_heads * a.n_splits; }
-
 template <bool kQ8>
 CudaStatus launch_splits(const MlaAbsorbedArgs& args, const MlaAbsorbed& a, CudaStream stream) {
   const Grid grid(args.n_splits, (args.n_heads + kAbsorbedHeads - 1) / kAbsorbedHeads,
@@ -19,10 +17,6 @@ CudaStatus launch_splits(const MlaAbsorbedArgs& args, const MlaAbsorbed& a, Cuda
 }
 
 }  // namespace
-
-uint64_t mla_absorbed_scratch_bytes(const MlaAbsorbedArgs& args) {
-  return n_parts(args) * (kLatentDim + 2) * sizeof(float);
-}
 
 CudaStatus mla_absorbed_cuda(const MlaAbsorbedArgs& args, CudaStream stream) {
   const bool is_q8 = args.row.type == DType::q8_0;
@@ -40,21 +34,13 @@ CudaStatus mla_absorbed_cuda(const MlaAbsorbedArgs& args, CudaStream stream) {
   a.q_rope = args.q_rope.data;
   a.q_rope_stride = args.q_rope.stride;
   a.q_rope_head_stride = args.q_rope_head_stride;
-  const uint64_t n = n_parts(args);
+  const uint64_t n = args.n_parts();
   a.parts = {args.scratch, args.scratch + n * kLatentDim, args.scratch + n * (kLatentDim + 1)};
   const CudaStatus status =
       is_q8 ? launch_splits<true>(args, a, stream) : launch_splits<false>(args, a, stream);
   if (status != 0) return status;
   return launch(mla_join_kernel, Grid(args.n_tokens * args.n_heads), Grid(kAbsorbedThreads), 0,
                 stream, a.parts, args.n_splits, args.out);
-}
-
-uint32_t mla_absorbed_splits(uint32_t n_heads, uint32_t n_tokens, uint32_t n_positions,
-                             uint32_t n_sms) {
-  const uint32_t n_groups = (n_heads + kAbsorbedHeads - 1) / kAbsorbedHeads * n_tokens;
-  const uint32_t wanted = (n_sms + n_groups - 1) / n_groups;
-  const uint32_t most = n_positions < 128 ? 1 : n_positions / 64;
-  return wanted < most ? wanted : most;
 }
 
 }  // namespace hybrid

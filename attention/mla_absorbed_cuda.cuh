@@ -20,7 +20,7 @@
 namespace hybrid::cuda {
 
 inline constexpr int kAbsorbedThreads = 128;
-inline constexpr uint32_t kAbsorbedHeads = 16, kAbsorbedPositions = 32;
+inline constexpr uint32_t kAbsorbedPositions = 32;
 inline constexpr uint32_t kF16RowBytes = 2 * kLatentRow;
 inline constexpr uint32_t kQ8RowBytes = kLatentDim / kCacheBlock * kCacheBlockBytes + 2 * kRopeDim;
 static_assert(kQ8RowBytes == 672 && kQ8RowBytes % 16 == 0);

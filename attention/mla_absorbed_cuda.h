@@ -15,6 +15,7 @@
 namespace hybrid {
 
 inline constexpr uint32_t kLatentDim = 512, kRopeDim = 64, kLatentRow = kLatentDim + kRopeDim;
+inline constexpr uint32_t kAbsorbedHeads = 16;  // of a block
 
 struct MlaAbsorbedArgs {
   CacheRow row;                        // f16 or q8_0; n 512, n_exact 64
@@ -30,12 +31,21 @@ struct MlaAbsorbedArgs {
   float* out = nullptr;  // [n_tokens][n_heads][512]
   uint32_t n_splits = 1;
   float* scratch = nullptr;  // mla_absorbed_scratch_bytes()
+
+  uint64_t n_parts() const { return uint64_t{n_tokens} * n_heads * n_splits; }
 };
-uint64_t mla_absorbed_scratch_bytes(const MlaAbsorbedArgs& args);
+inline uint64_t mla_absorbed_scratch_bytes(const MlaAbsorbedArgs& args) {
+  return args.n_parts() * (kLatentDim + 2) * sizeof(float);
+}
 CudaStatus mla_absorbed_cuda(const MlaAbsorbedArgs& args, CudaStream stream);
 
 /// Splits that give each of n_sms multiprocessors a block, of at least 64 positions each.
-uint32_t mla_absorbed_splits(uint32_t n_heads, uint32_t n_tokens, uint32_t n_positions,
-                             uint32_t n_sms);
+inline uint32_t mla_absorbed_splits(uint32_t n_heads, uint32_t n_tokens, uint32_t n_positions,
+                                    uint32_t n_sms) {
+  const uint32_t n_groups = (n_heads + kAbsorbedHeads - 1) / kAbsorbedHeads * n_tokens;
+  const uint32_t wanted = (n_sms + n_groups - 1) / n_groups;
+  const uint32_t most = n_positions < 128 ? 1 : n_positions / 64;
+  return wanted < most ? wanted : most;
+}
 
 }  // namespace hybrid

@@ -108,6 +108,54 @@ void make_mla_decode_head(const MlaShape& s, const MlaUpProjection& up, uint32_t
   pack_rows(w.values, uint64_t{head} * s.v_dim / kPanelRows, source.row(first), s.v_dim);
 }
 
+namespace {
+
+DType key_type(const MlaUpProjection& up) { return up.is_split() ? DType::f16 : up.kv_b.type; }
+
+/// W_h, [qk_nope][kv_lora], of the transpose that the file has.
+std::vector<f16_t> keys_of_transposed(const MlaShape& s, const TensorView& k_b, uint32_t head) {
+  const TensorView rows = k_b.rows(uint64_t{head} * s.kv_lora, s.kv_lora);
+  std::vector<float> floats(uint64_t{s.kv_lora} * s.qk_nope);
+  dequantize(rows.type, rows.data.data(), floats.data(), floats.size());
+  std::vector<f16_t> out(floats.size());
+  for (uint64_t j = 0; j < s.kv_lora; ++j) {
+    for (uint64_t i = 0; i < s.qk_nope; ++i) {
+      out[i * s.kv_lora + j] = f32_to_f16(floats[j * s.qk_nope + i]);
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+uint64_t mla_key_bytes(const MlaShape& s, const MlaUpProjection& up) {
+  if (!is_possible(s, up) || s.qk_nope % kPanelRows != 0) return 0;
+  return s.n_heads * (s.qk_nope / kPanelRows) * panel_bytes(key_type(up), s.kv_lora);
+}
+
+PanelMatrix place_mla_keys(const MlaShape& s, const MlaUpProjection& up, std::byte* panels) {
+  if (mla_key_bytes(s, up) == 0) return {};
+  return {key_type(up), s.kv_lora, uint64_t{s.n_heads} * s.qk_nope, panels, nullptr};
+}
+
+void make_mla_key_head(const MlaShape& s, const MlaUpProjection& up, uint32_t head,
+                       const PanelMatrix& keys) {
+  std::vector<f16_t> made;
+  const std::byte* rows = nullptr;
+  if (up.is_split()) {
+    made = keys_of_transposed(s, up.k_b, head);
+    rows = reinterpret_cast<const std::byte*>(made.data());
+  } else {
+    rows = up.kv_b.row(uint64_t{head} * (s.qk_nope + s.v_dim));
+  }
+  const uint64_t row = row_bytes(keys.type, s.kv_lora);
+  for (uint64_t r = 0; r < s.qk_nope; r += kPanelRows) {
+    const uint64_t panel = (uint64_t{head} * s.qk_nope + r) / kPanelRows;
+    pack_panel(keys.type, rows + r * row, kPanelRows, s.kv_lora,
+               const_cast<std::byte*>(keys.panel(panel)));
+  }
+}
+
 uint64_t mla_decode_thread_bytes(const MlaShape& s) {
   return 2 * n_activation_blocks(s.kv_lora) * sizeof(ActivationBlock);
 }

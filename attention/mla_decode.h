@@ -6,6 +6,8 @@
 //                   its rows wants it transposed, and 2^-12 is far below the rounding of
 //                   activations to bytes (a copy as Q8_0, as others make, costs 1e-3 of the logits)
 //   values          V_h of each head, the file's own blocks in panels
+//
+// GPUs take them for any number of tokens.
 
 #include <cstdint>
 
@@ -44,5 +46,18 @@ void project_values(const MlaShape& shape, const MlaDecodeWeights& weights, cons
                     float* to, Workers& workers);
 /// What each thread keeps for them.
 uint64_t mla_decode_thread_bytes(const MlaShape& shape);
+
+// What GPUs take beside these: W_h of each head in panels, for the keys of prefill (its values come
+// from the weights above). The file's own blocks, or, where it has attn_k_b alone, F16 made of
+// those: rounded to bf16 they are multiplied anyway.
+
+/// {kv_lora, n_heads * qk_nope} in memory of mla_key_bytes(), without exponents. Empty where
+/// mla_decode_bytes() is 0, or qk_nope is no multiple of 16.
+PanelMatrix place_mla_keys(const MlaShape& shape, const MlaUpProjection& up, std::byte* panels);
+uint64_t mla_key_bytes(const MlaShape& shape, const MlaUpProjection& up);
+
+/// Makes head `head` of them, as make_mla_decode_head().
+void make_mla_key_head(const MlaShape& shape, const MlaUpProjection& up, uint32_t head,
+                       const PanelMatrix& keys);
 
 }  // namespace hybrid

@@ -8,7 +8,6 @@ constexpr ExpertsCudaOps kOps{
     .n_bytes = sizeof(ExpertsCudaOps),
     .route_tokens = route_tokens_cuda,
     .sort_by_expert = sort_by_expert_cuda,
-    .moe_scratch_bytes = moe_ffn_scratch_bytes,
     .moe_ffn = moe_ffn_cuda,
     .combine_slots = combine_slots_cuda,
 };

@@ -10,7 +10,7 @@
 namespace hybrid {
 
 struct ExpertsCudaOps {
-  static constexpr uint32_t kVersion = 2;
+  static constexpr uint32_t kVersion = 3;
   static constexpr const char* kSymbol = "hybrid_experts_cuda_ops";
 
   uint32_t version;
@@ -18,7 +18,6 @@ struct ExpertsCudaOps {
 
   decltype(&route_tokens_cuda) route_tokens;
   decltype(&sort_by_expert_cuda) sort_by_expert;
-  decltype(&moe_ffn_scratch_bytes) moe_scratch_bytes;
   decltype(&moe_ffn_cuda) moe_ffn;
   decltype(&combine_slots_cuda) combine_slots;
 };

@@ -1,73 +1,11 @@
 #include "experts/moe_ffn_cuda.cuh"
+#include "experts/moe_ffn_scratch_cuda.h"
 
 namespace hybrid {
 
 using namespace cuda;
 
 namespace {
-
-/// Cuts a scratch into arrays; without memory it only counts.
-class Cutter {
- public:
-  explicit Cutter(std::byte* memory) : memory_(memory) {}
-  template <class T>
-  T* take(uint64_t n) {
-    T* array = memory_ == nullptr ? nullptr : reinterpret_cast<T*>(memory_ + n_bytes_);
-    n_bytes_ += (n * sizeof(T) + 255) / 256 * 256;
-    return array;
-  }
-  uint64_t n_bytes() const { return n_bytes_; }
-
- private:
-  std::byte* memory_;
-  uint64_t n_bytes_ = 0;
-};
-
-uint64_t bf16_stride(uint64_t n) { return (n + 31) / 32 * 32; }
-
-struct Scratch {
-  bool uses_gemv;
-  uint32_t n_slots;
-  float *gate, *up, *out;       // [n_slots][n_ff] (gate: both where merged), [n_slots][n_embd]
-  ActivationBlock *x, *hidden;  // decode: [n_tokens], [n_slots] rows
-  bf16_t *x_bf16, *hidden_bf16;
-  DeviceRoutes routes;
-  uint64_t n_bytes;
-
-  explicit Scratch(const MoeFfnCudaArgs& a) {
-    const uint64_t n_ff = a.nets.n_ff(), n_embd = a.nets.n_embd();
-    uses_gemv = a.n_tokens <= kMaxGemvTokens;
-    n_slots = a.n_tokens * a.n_used;
-    Cutter cut(a.scratch);
-    gate = cut.take<float>(n_slots * n_ff * (a.nets.is_merged() ? 2 : 1));
-    up = cut.take<float>(a.nets.is_merged() ? 0 : n_slots * n_ff);
-    out = cut.take<float>(n_slots * n_embd);
-    x = hidden = nullptr;
-    x_bf16 = hidden_bf16 = nullptr;
-    if (uses_gemv) {
-      x = cut.take<ActivationBlock>(a.n_tokens * activation_row_blocks(n_embd));
-      hidden = cut.take<ActivationBlock>(n_slots * activation_row_blocks(n_ff));
-    } else {
-      x_bf16 = cut.take<bf16_t>(a.n_tokens * bf16_stride(n_embd));
-      hidden_bf16 = cut.take<bf16_t>(n_slots * bf16_stride(n_ff));
-      if (a.ids != nullptr) {
-        routes.tokens = cut.take<uint32_t>(n_slots);
-        routes.places = cut.take<int32_t>(n_slots);
-        routes.offsets = cut.take<uint32_t>(a.n_matrices + 1);
-        routes.tiles = cut.take<GemmTile>(DeviceRoutes::max_tiles(n_slots, a.n_matrices));
-        routes.n_tiles = cut.take<uint32_t>(1);
-      }
-    }
-    n_bytes = cut.n_bytes();
-  }
-
-  /// The outcome of gate and up: two arrays, or the halves of one's rows.
-  DeviceRows<float> gate_rows(const DeviceFfn& nets) const { return {gate, nets.gate.n_rows}; }
-  DeviceRows<const float> up_rows(const DeviceFfn& nets) const {
-    if (nets.is_merged()) return {gate + nets.n_ff(), nets.gate.n_rows};
-    return {up, nets.n_ff()};
-  }
-};
 
 /// Stops at the first launch that fails.
 class Launches {
@@ -80,7 +18,7 @@ class Launches {
   CudaStatus status = 0;
 };
 
-CudaStatus by_vectors(const MoeFfnCudaArgs& a, const Scratch& s, CudaStream stream) {
+CudaStatus by_vectors(const MoeFfnCudaArgs& a, const MoeFfnCudaScratch& s, CudaStream stream) {
   const DeviceFfn& nets = a.nets;
   PanelGemvArgs product;
   product.matrices = a.ids;
@@ -118,9 +56,10 @@ CudaStatus by_vectors(const MoeFfnCudaArgs& a, const Scratch& s, CudaStream stre
   return launches.status;
 }
 
-CudaStatus by_tiles(const MoeFfnCudaArgs& a, const Scratch& s, CudaStream stream) {
+CudaStatus by_tiles(const MoeFfnCudaArgs& a, const MoeFfnCudaScratch& s, CudaStream stream) {
   const DeviceFfn& nets = a.nets;
-  const uint64_t x_stride = bf16_stride(nets.n_embd()), hidden_stride = bf16_stride(nets.n_ff());
+  const uint64_t x_stride = bf16_row_stride(nets.n_embd()),
+                 hidden_stride = bf16_row_stride(nets.n_ff());
   PanelGemmArgs product;
   RowFilter routed;  // slots whose expert is elsewhere are not among the sorted ones
   if (a.ids != nullptr) routed.n_rows = s.routes.offsets + a.n_matrices;
@@ -165,15 +104,9 @@ CudaStatus by_tiles(const MoeFfnCudaArgs& a, const Scratch& s, CudaStream stream
 
 }  // namespace
 
-uint64_t moe_ffn_scratch_bytes(const MoeFfnCudaArgs& args) {
-  MoeFfnCudaArgs counted = args;
-  counted.scratch = nullptr;
-  return Scratch(counted).n_bytes;
-}
-
 CudaStatus moe_ffn_cuda(const MoeFfnCudaArgs& args, CudaStream stream) {
   if (args.n_tokens == 0) return 0;
-  const Scratch scratch(args);
+  const MoeFfnCudaScratch scratch(args);
   const CudaStatus status =
       scratch.uses_gemv ? by_vectors(args, scratch, stream) : by_tiles(args, scratch, stream);
   if (status != 0) return status;

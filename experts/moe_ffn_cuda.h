@@ -37,11 +37,9 @@ struct MoeFfnCudaArgs {
   const float* weights = nullptr;  // [n_tokens][n_used]; null: 1
   DeviceRows<const float> x;       // rows of n_embd
   DeviceRows<float> y;             // rows of n_embd
-  std::byte* scratch = nullptr;    // moe_ffn_scratch_bytes(), 256-byte aligned
+  std::byte* scratch = nullptr;    // moe_ffn_scratch_cuda.h, 256-byte aligned
 };
 
-/// What a call takes: a function of n_tokens, n_used, n_matrices and the nets' shapes and types.
-uint64_t moe_ffn_scratch_bytes(const MoeFfnCudaArgs& args);
 CudaStatus moe_ffn_cuda(const MoeFfnCudaArgs& args, CudaStream stream);
 
 /// y[t] = sum_k weights[t,k] * out[places[t,k]]; places null: slot t * n_used + k itself, or,

@@ -12,7 +12,9 @@ uint64_t device_bytes(DeviceLayout layout, const PlannedTensor& t) {
     return sum({t.bytes.panels, t.bytes.decode, t.bytes.floats, t.bytes.mapped});
   }
   if (t.layout == TensorLayout::floats) return sum({t.bytes.floats});
-  return sum({packed_bytes(Weight{GgufFile::describe(*t.tensor)}), t.bytes.decode});
+  if (t.is_up_projection) return 0;  // of what is made of it
+  return sum(
+      {packed_bytes(Weight{GgufFile::describe(*t.tensor)}), t.gpu_decode_bytes, t.gpu_key_bytes});
 }
 
 }  // namespace hybrid

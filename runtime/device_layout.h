@@ -11,7 +11,8 @@ namespace hybrid {
 
 enum class DeviceLayout {
   as_on_cpu,  // simulated devices: whatever the CPU's operations read, in the plan's layout
-  panels,     // GPUs: matrices in panels, without exponents; norms and biases as floats
+  panels,     // GPUs: matrices in panels, without exponents; norms and biases as floats; of the
+              // up-projections of attention what is made of them (attention/mla_decode.h)
 };
 
 /// Each array begins at a multiple of this.

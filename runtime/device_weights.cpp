@@ -73,17 +73,18 @@ class Loader {
   void load(const Parts& parts, uint64_t n_all) {
     step_.n_all = n_all;
     // What is made of the up-projections needs their bytes in the file.
-    for (LayerWeights* w : parts.attention) load_decode(*w);
+    for (LayerWeights* w : parts.attention) {
+      load_decode(*w);
+      if (in_panels()) load_keys(*w);
+    }
     for (Weight* w : parts.matrices) load_matrix(*w);
     for (FloatVector* v : parts.vectors) {
       const auto* values = reinterpret_cast<const float*>(put(bytes_of(*v)));
       if (counts()) continue;
       *v = {values, v->size()};
     }
-    for (LayerWeights* w : parts.attention) {
-      for (TensorView* view : {&w->kv_up.kv_b, &w->kv_up.k_b, &w->kv_up.v_b}) load_rows(*view);
-    }
-    if (parts.embedding != nullptr) load_rows(*parts.embedding);
+    if (!in_panels()) load_up_projections(parts);
+    if (parts.embedding != nullptr) load_embedding(*parts.embedding);
     if (counts()) return;
     upload_->finish();
     step_.finished = true;
@@ -118,13 +119,25 @@ class Loader {
     tell(view.data.size());
   }
 
-  bool in_panels(const Weight& w) const {
-    return args_.layout == DeviceLayout::panels || args_.packed.contains(w.source);
+  void load_up_projections(const Parts& parts) {
+    for (LayerWeights* w : parts.attention) {
+      for (TensorView* view : {&w->kv_up.kv_b, &w->kv_up.k_b, &w->kv_up.v_b}) load_rows(*view);
+    }
   }
 
+  void load_embedding(TensorView& view) {
+    if (!in_panels()) return load_rows(view);
+    Weight w{view};
+    load_matrix(w);
+    if (!counts()) view.data = {w.panels, packed_bytes(w)};
+  }
+
+  /// Whether all matrices are.
+  bool in_panels() const { return args_.layout == DeviceLayout::panels; }
+
   void load_matrix(Weight& w) {
-    if (!in_panels(w)) return load_rows(w.rows);
-    const bool with_exponents = args_.layout == DeviceLayout::as_on_cpu;
+    if (!in_panels() && !args_.packed.contains(w.source)) return load_rows(w.rows);
+    const bool with_exponents = !in_panels();
     const uint64_t n_panels = packed_panels(w), size = panel_bytes(w.type(), w.n_cols());
     std::byte* to = take(n_panels * (size + (with_exponents ? 1 : 0)));
     if (counts()) return;
@@ -149,7 +162,8 @@ class Loader {
   }
 
   void load_decode(LayerWeights& w) {
-    const uint64_t n_bytes = args_.decode ? mla_decode_bytes(args_.mla, w.kv_up) : 0;
+    const bool is_wanted = args_.decode || in_panels();
+    const uint64_t n_bytes = is_wanted ? mla_decode_bytes(args_.mla, w.kv_up) : 0;
     if (n_bytes == 0) return;
     const uint64_t n_panels = mla_decode_panels(args_.mla, w.kv_up);
     std::byte* to = take(n_bytes + n_panels);
@@ -157,14 +171,30 @@ class Loader {
     made_ = HugeBuffer(n_bytes + n_panels);
     const MlaDecodeWeights made = place_mla_decode(
         args_.mla, w.kv_up, made_.data(), reinterpret_cast<int8_t*>(made_.data() + n_bytes));
-    workers_.parallel_for(args_.mla.n_heads, 1, [&](uint64_t begin, uint64_t end) {
-      for (uint64_t h = begin; h < end; ++h) {
-        make_mla_decode_head(args_.mla, w.kv_up, static_cast<uint32_t>(h), made);
-      }
-    });
+    for_heads([&](uint32_t head) { make_mla_decode_head(args_.mla, w.kv_up, head, made); });
     upload_->copy(to, {made_.data(), n_bytes + n_panels});
     w.decode = place_mla_decode(args_.mla, w.kv_up, to, reinterpret_cast<int8_t*>(to + n_bytes));
     tell(n_bytes);
+  }
+
+  void load_keys(LayerWeights& w) {
+    const uint64_t n_bytes = mla_key_bytes(args_.mla, w.kv_up);
+    if (n_bytes == 0) return;
+    std::byte* to = take(n_bytes);
+    if (counts()) return;
+    made_ = HugeBuffer(n_bytes);
+    const PanelMatrix made = place_mla_keys(args_.mla, w.kv_up, made_.data());
+    for_heads([&](uint32_t head) { make_mla_key_head(args_.mla, w.kv_up, head, made); });
+    upload_->copy(to, {made_.data(), n_bytes});
+    w.prefill_keys = place_mla_keys(args_.mla, w.kv_up, to);
+    tell(n_bytes);
+  }
+
+  template <class Body>
+  void for_heads(const Body& body) {
+    workers_.parallel_for(args_.mla.n_heads, 1, [&](uint64_t begin, uint64_t end) {
+      for (uint64_t h = begin; h < end; ++h) body(static_cast<uint32_t>(h));
+    });
   }
 
   void tell(uint64_t n_more) {

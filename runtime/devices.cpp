@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "runtime/cuda_devices.h"
 #include "runtime/simulated_ops.h"
 
 namespace hybrid {
@@ -31,7 +32,8 @@ DeviceName parse_one(const std::string& word) {
   if (word.starts_with("sim:")) device = parse_device("SIM" + word.substr(4));
   if (word.starts_with("cuda:")) device = parse_device("CUDA" + word.substr(5));
   if (!device) {
-    fail("--device: expected none, or a list of sim, sim:N, cuda:N, found '{}'", printable(word));
+    fail("--device: expected all, none, or a list of cuda:N or of sim, sim:N, found '{}'",
+         printable(word));
   }
   return *device;
 }
@@ -45,9 +47,6 @@ std::vector<DeviceName> parse_devices(std::string_view text) {
     const DeviceName device = parse_one(word);
     if (std::ranges::find(devices, device) != devices.end()) {
       fail("--device: {} is there twice", text_of(device));
-    }
-    if (device.kind == DeviceKind::cuda) {
-      fail("--device {}: GPUs cannot be used in this version; sim simulates one", word);
     }
     if (!devices.empty() && devices.front().kind != device.kind) {
       fail("--device: simulated devices and GPUs cannot run together");
@@ -65,6 +64,10 @@ ModelDevices open_devices(const PlanMachine& machine) {
   ModelDevices devices;
   for (size_t i = 1; i < machine.devices.size(); ++i) {
     const PlanDevice& d = machine.devices[i];
+    if (d.name.kind == DeviceKind::cuda) {
+      devices.push_back(open_cuda_device(d.name.index, d.budget_bytes));
+      continue;
+    }
     HYBRID_CHECK(d.name.kind == DeviceKind::sim);
     devices.push_back(make_simulated_device({.index = d.name.index,
                                              .capacity_bytes = d.budget_bytes,

@@ -14,6 +14,9 @@ namespace hybrid {
 /// else.
 std::vector<DeviceName> parse_devices(std::string_view text);
 
+/// The value of --device that stands for all GPUs that are found.
+inline constexpr std::string_view kAllDevices = "all";
+
 /// A simulated device for models.
 std::unique_ptr<ModelDevice> make_simulated_device(SimulatedOptions options);
 

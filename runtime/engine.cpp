@@ -25,6 +25,14 @@ size_t reusable_prefix(const Sequence& sequence, std::span<const TokenId> prompt
   return std::min<size_t>(a - held.begin(), prompt.size() - 1);
 }
 
+/// Why a run does better without the devices that were found; or "".
+std::string why_not_used(const PlacementPlan& plan) {
+  if (!plan.not_possible.empty()) return plan.not_possible;
+  uint64_t n_bytes = 0;
+  for (size_t d = 1; d < plan.loads.size(); ++d) n_bytes += plan.loads[d].n_bytes();
+  return n_bytes > 0 ? "" : "nothing of this model would be faster there, or there is no room";
+}
+
 }  // namespace
 
 std::string_view name_of(FinishReason reason) {
@@ -73,6 +81,15 @@ void Engine::place(uint32_t n_ctx) {
   const ModelView view{model_.file(), model_.config(), model_.weights()};
   placement_ = plan_placement(view, settings(n_ctx), rules_, machine_);
   const PlacementPlan& plan = *placement_;
+  if (options_.placement.devices_are_found && rules_.empty()) {
+    device_note_ = why_not_used(plan);
+    if (!device_note_.empty()) {
+      machine_ = with_budgets(this_machine(), options_.placement);
+      placement_.reset();
+      options_.execution.n_in_flight = 1;
+      return;
+    }
+  }
   if (!plan.fits()) throw Error(hybrid::why_not(view, plan));
   if (!plan.not_possible.empty()) throw Error(plan.not_possible);
   model_.place(plan.where, open_devices(machine_));

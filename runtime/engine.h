@@ -80,6 +80,8 @@ class Engine {
   const std::vector<PlacementRule>& rules() const { return rules_; }
   /// The devices beside the CPU, and what lies where; nothing where there are none.
   const std::optional<PlacementPlan>& placement() const { return placement_; }
+  /// Why GPUs that were found are not used; or "".
+  const std::string& device_note() const { return device_note_; }
   /// What of the model these leave in the mapped file.
   const TensorSet& kept() const { return kept_; }
 
@@ -121,6 +123,7 @@ class Engine {
   std::vector<PlacementRule> rules_;
   TensorSet kept_;  // in the file
   std::optional<PlacementPlan> placement_;
+  std::string device_note_;
   uint32_t n_ctx_;
 };
 

@@ -42,7 +42,8 @@ class LayerOps {
   /// The calls that follow are for that one. Its input has to be set anew.
   virtual void select(uint32_t slot) = 0;
 
-  /// to[i] = row ids[i] of w. Ids are the host's, and copied where they are needed later.
+  /// to[i] = row ids[i] of w, as it lies there (DeviceWeights). Ids are the host's, and copied
+  /// where they are needed later.
   virtual void embed(const TensorView& w, std::span<const int32_t> ids, float* to) = 0;
 
   /// y = the RMS norm of n_rows rows; y may be x.

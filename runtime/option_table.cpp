@@ -342,8 +342,10 @@ std::vector<OptionSpec> make_table() {
        .commands = kForwardOrPlan},
       {.name = "device",
        .value_name = "LIST",
-       .help = "devices beside the CPU: none, or sim for a simulated one (sim:0,sim:1 for two)",
-       .default_value = "none",
+       .help = "devices beside the CPU: all GPUs that are found, none, a list as in cuda:0,cuda:1, "
+               "or sim for a simulated one (sim:0,sim:1 for two); GPUs take -mla 2 and 3, "
+               "-ctk f16 and q8_0",
+       .default_value = "all",
        .commands = kForwardOrPlan},
       {.name = "seed",
        .kind = kInteger,

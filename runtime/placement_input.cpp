@@ -82,7 +82,7 @@ class Builder {
     piece.type = t.tensor->info.type;
     const TensorLayout layout = plan_.tensors[index].layout;
     piece.packed = layout == TensorLayout::panels || piece.type == DType::f32;
-    piece.in_attention = is_up_projection(t);
+    piece.in_attention = plan_.tensors[index].is_up_projection;
     piece.on_disk = part.rule && rules_[*part.rule].device.kind == DeviceKind::disk &&
                     layout == TensorLayout::mapped;
     if (t.role != TensorRole::norm) {
@@ -112,14 +112,6 @@ class Builder {
   static bool holds_cache(const InventoryTensor& t) {
     return t.role == TensorRole::attention &&
            t.tensor->info.name.find(".attn_kv_a_mqa.") != std::string::npos;
-  }
-
-  /// From latents to keys and values: attention's own work.
-  static bool is_up_projection(const InventoryTensor& t) {
-    const std::string& name = t.tensor->info.name;
-    return t.role == TensorRole::attention && (name.find(".attn_kv_b.") != std::string::npos ||
-                                               name.find(".attn_k_b.") != std::string::npos ||
-                                               name.find(".attn_v_b.") != std::string::npos);
   }
 
   /// Of n of the tensor's n_all experts.

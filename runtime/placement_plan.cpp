@@ -7,6 +7,8 @@
 #include "base/units.h"
 #include "placement/lint.h"
 #include "placement/step_cost.h"
+#include "runtime/cuda_devices.h"
+#include "runtime/cuda_limits.h"
 #include "runtime/placed_parts.h"
 #include "runtime/simulated_ops.h"
 #include "runtime/tensor_parts.h"
@@ -14,13 +16,14 @@
 namespace hybrid {
 namespace {
 
-FixedBytes fixed_bytes(const RunPlan& run, DeviceName device) {
+FixedBytes fixed_bytes(const ModelConfig& config, const RunPlan& run, const PlanMachine& machine,
+                       DeviceName device) {
   if (!device.is_accelerator()) return {.activations = run.activation_bytes()};
   if (device.kind == DeviceKind::sim) {
     return {.activations = run.sequence.row_bytes + SimulatedOps::ops_bytes(run.sequence)};
   }
-  return {.activations = run.sequence.buffer_bytes + run.output_bytes,
-          .context = kGpuContextBytes + kGpuWorkspaceBytes + kGpuMarginBytes};
+  return {.activations = cuda_activation_bytes(config, run.sequence),
+          .context = kGpuMarginBytes + (machine.is_described() ? kGpuContextBytes : 0)};
 }
 
 PlacementPlan place(const ModelView& view, const RunSettings& settings,
@@ -62,14 +65,14 @@ std::vector<Remedy> remedies(const RunSettings& s) {
 }
 
 /// Accelerators that what every use of them takes leaves no room on; "" where there are none.
-std::string unusable_text(const PlacementPlan& plan) {
+std::string unusable_text(const ModelConfig& config, const PlacementPlan& plan) {
   uint32_t n = 0, first = 0;
   for (uint32_t d = 1; d < plan.devices.size(); ++d) {
     if (plan.devices[d].fixed_bytes <= plan.devices[d].budget_bytes) continue;
     if (n++ == 0) first = d;
   }
   if (n == 0) return {};
-  const FixedBytes fixed = fixed_bytes(plan.run, plan.devices[first].name);
+  const FixedBytes fixed = fixed_bytes(config, plan.run, plan.machine, plan.devices[first].name);
   return fmt::format(
       "{}{} cannot be used: micro-batch and attention's scratch take {}, the GPU's context and "
       "margin {}, of {}",
@@ -196,7 +199,7 @@ PlacementPlan place(const ModelView& view, const RunSettings& settings,
   plan.refusal = plan.run.sequence.attention.refusal();
   plan.input = make_placement_input(view, plan.run, rules, machine.layout());
   for (const PlanDevice& d : machine.devices) {
-    plan.fixed.push_back(fixed_bytes(plan.run, d.name));
+    plan.fixed.push_back(fixed_bytes(view.config, plan.run, machine, d.name));
     plan.devices.push_back({.name = d.name,
                             .budget_bytes = d.budget_bytes,
                             .fixed_bytes = plan.fixed.back().n_bytes(),
@@ -207,6 +210,9 @@ PlacementPlan place(const ModelView& view, const RunSettings& settings,
   plan.loads = device_loads(plan.input.model, plan.devices, plan.fit.placement);
   plan.where = model_placement(plan.input, plan.fit.placement,
                                static_cast<uint32_t>(plan.devices.size()), plan.not_possible);
+  if (plan.not_possible.empty() && machine.layout() == DeviceLayout::panels) {
+    plan.not_possible = cuda_refusal(view, settings, plan.where);
+  }
   judge_disk(plan);
   for (uint32_t d = 0; d < plan.fixed.size(); ++d) {
     if (plan.loads[d].fixed_bytes == 0) plan.fixed[d] = {};  // not used
@@ -214,7 +220,7 @@ PlacementPlan place(const ModelView& view, const RunSettings& settings,
   return plan;
 }
 
-void add_findings(PlacementPlan& plan) {
+void add_findings(const ModelConfig& config, PlacementPlan& plan) {
   const FixedPieces fixed = fixed_pieces(plan);
   plan.findings = lint_placement({.inventory = plan.input.inventory,
                                   .model = plan.input.model,
@@ -230,7 +236,7 @@ void add_findings(PlacementPlan& plan) {
                                   .cpu_bytes = plan.loads.front().n_bytes()});
   add_disk_findings(plan);
   if (!plan.not_possible.empty()) plan.findings.push_back(plan.not_possible);
-  if (std::string text = unusable_text(plan); !text.empty()) {
+  if (std::string text = unusable_text(config, plan); !text.empty()) {
     plan.findings.push_back(std::move(text));
   }
 }
@@ -240,7 +246,7 @@ void add_findings(PlacementPlan& plan) {
 PlacementPlan plan_placement(const ModelView& view, const RunSettings& settings,
                              const std::vector<PlacementRule>& rules, const PlanMachine& machine) {
   PlacementPlan plan = place(view, settings, rules, machine);
-  add_findings(plan);
+  add_findings(view.config, plan);
   return plan;
 }
 

@@ -15,6 +15,8 @@ struct PlacementRequest {
   std::vector<PlacementRule> file_rules = {};  // of the config file
   std::vector<DeviceBudget> budgets = {};
   std::vector<DeviceName> devices = {};  // beside the CPU
+  bool devices_are_found = false;        // nobody named them: they are left out where a run cannot
+                                         // use them
 
   /// All rules in the order in which they decide: -ot's, those that the shorthands stand for, the
   /// file's. Throws Error for shorthands or rules that need a device the machine does not have.

@@ -2,9 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/text.h"
 #include "numa/memory_info.h"
+#include "runtime/cuda_devices.h"
 #include "runtime/stored_rates.h"
 
 namespace hybrid {
@@ -60,11 +63,35 @@ DeviceLayout PlanMachine::layout() const {
   return simulated ? DeviceLayout::as_on_cpu : DeviceLayout::panels;
 }
 
+namespace {
+
+DeviceSpeed default_gpu_speed() {
+  return {.read_rate = kDefaultGpuReadRate,
+          .link_rate = kDefaultLinkRate,
+          .flop_rate = kDefaultGpuFlopRate,
+          .hop_seconds = kHopSeconds};
+}
+
+PlanDevice gpu_of_this_machine(DeviceName name) {
+  const CudaDeviceInfo info = cuda_device_info(name.index);
+  return {.name = name,
+          .label = printable(info.name),
+          .capacity_bytes = info.free_bytes,
+          .total_bytes = info.total_bytes,
+          .budget_bytes = info.free_bytes,
+          .speed = default_gpu_speed()};
+}
+
+}  // namespace
+
 PlanMachine this_machine(const std::vector<DeviceName>& devices) {
   PlanMachine machine;
   const uint64_t all = available_memory_bytes();
-  const uint64_t each = devices.empty() ? 0 : all / 2 / devices.size();
-  const uint64_t available = all - each * devices.size();
+  const auto is_simulated = [](const DeviceName& d) { return d.kind == DeviceKind::sim; };
+  const auto n_simulated =
+      static_cast<uint64_t>(std::count_if(devices.begin(), devices.end(), is_simulated));
+  const uint64_t each = n_simulated == 0 ? 0 : all / 2 / n_simulated;
+  const uint64_t available = all - each * n_simulated;
   machine.devices.push_back(
       {.name = {},
        .capacity_bytes = available,
@@ -76,16 +103,13 @@ PlanMachine this_machine(const std::vector<DeviceName>& devices) {
       "level and threads, and `plan` measures none; `bench` and `topology --measure` do",
       kDefaultCpuReadRate * 1e-9);
   for (const DeviceName& device : devices) {
-    HYBRID_CHECK(device.kind == DeviceKind::sim);
-    machine.devices.push_back({.name = device,
-                               .label = "simulated",
-                               .capacity_bytes = each,
-                               .total_bytes = each,
-                               .budget_bytes = each,
-                               .speed = {.read_rate = kDefaultGpuReadRate,
-                                         .link_rate = kDefaultLinkRate,
-                                         .flop_rate = kDefaultGpuFlopRate,
-                                         .hop_seconds = kHopSeconds}});
+    machine.devices.push_back(is_simulated(device) ? PlanDevice{.name = device,
+                                                                .label = "simulated",
+                                                                .capacity_bytes = each,
+                                                                .total_bytes = each,
+                                                                .budget_bytes = each,
+                                                                .speed = default_gpu_speed()}
+                                                   : gpu_of_this_machine(device));
   }
   return machine;
 }

@@ -38,10 +38,10 @@ struct PlanMachine {
   uint32_t index_of(DeviceName device, const std::string& what) const;
 };
 
-// What running takes of a GPU beside weights, cache and the buffers of a micro-batch.
-inline constexpr uint64_t kGpuContextBytes = uint64_t{512} << 20;   // CUDA's context and its code
-inline constexpr uint64_t kGpuWorkspaceBytes = uint64_t{32} << 20;  // cuBLAS
-inline constexpr uint64_t kGpuMarginBytes = uint64_t{256} << 20;    // a display, fragments
+// What running takes of a GPU beside weights, cache and the buffers of a micro-batch. Of this
+// machine's GPUs the context is there when they are asked how much is free.
+inline constexpr uint64_t kGpuContextBytes = uint64_t{512} << 20;  // CUDA's context and its code
+inline constexpr uint64_t kGpuMarginBytes = uint64_t{256} << 20;   // a display, fragments
 
 // Where a machine's rates are not known: those of common parts of its class.
 inline constexpr double kDefaultCpuReadRate = 40e9;   // two channels of DDR4 or a part of more
@@ -52,7 +52,8 @@ inline constexpr double kDefaultDiskRate = 2e9;       // an NVMe disk, read page
 inline constexpr double kHopSeconds = 15e-6;          // a transfer's launch and wait
 
 /// This machine: its CPU with the memory that is available, and the devices that are asked for.
-/// Simulated ones take half of it, in equal shares, with the default rates of a GPU.
+/// Simulated ones take half of it, in equal shares; these and GPUs have the default rates of a GPU.
+/// Throws Error where a GPU is not there.
 PlanMachine this_machine(const std::vector<DeviceName>& devices = {});
 
 /// The same with the rates that are stored for so many threads (stored_rates.h), where they are:

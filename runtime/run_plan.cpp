@@ -25,17 +25,27 @@ std::unordered_map<const GgufTensor*, uint64_t> packed_sizes(const ModelWeights&
   return sizes;
 }
 
-/// Of the attention weights for single tokens, by the tensor that they are counted with.
-std::unordered_map<const GgufTensor*, uint64_t> decode_sizes(const ModelConfig& config,
-                                                             const ModelWeights& weights,
-                                                             const RunSettings& settings) {
-  std::unordered_map<const GgufTensor*, uint64_t> sizes;
-  if (!settings.prepare_decode) return sizes;
+/// What is made of the up-projections, by the tensor that it is counted with.
+struct MadeBytes {
+  uint64_t decode = 0;
+  uint64_t gpu_keys = 0;
+};
+std::unordered_map<const GgufTensor*, MadeBytes> made_sizes(const ModelConfig& config,
+                                                            const ModelWeights& weights) {
+  std::unordered_map<const GgufTensor*, MadeBytes> sizes;
   for (const LayerWeights& w : weights.layers) {
-    sizes[w.kv_a.source] =
-        mla_decode_bytes(config.mla, w.kv_up) + mla_decode_panels(config.mla, w.kv_up);
+    sizes[w.kv_a.source] = {
+        mla_decode_bytes(config.mla, w.kv_up) + mla_decode_panels(config.mla, w.kv_up),
+        mla_key_bytes(config.mla, w.kv_up)};
   }
   return sizes;
+}
+
+bool is_up_projection(const GgufTensor& tensor) {
+  const std::string& name = tensor.info.name;
+  return name.find(".attn_kv_b.") != std::string::npos ||
+         name.find(".attn_k_b.") != std::string::npos ||
+         name.find(".attn_v_b.") != std::string::npos;
 }
 
 /// Of the weights that stay as the file has them and whose products take panels.
@@ -105,7 +115,7 @@ RunPlan plan_run(const GgufFile& file, const ModelConfig& config, const ModelWei
   plan.settings.n_ctx = plan.sequence.n_ctx;
   plan.output_bytes = config.n_vocab * (sizeof(float) + kCandidateBytes);
   const auto packed = packed_sizes(weights, settings);
-  const auto decode = decode_sizes(config, weights, settings);
+  const auto made = made_sizes(config, weights);
   const TensorSet copied(weights.copied.begin(), weights.copied.end());
   const TensorSet unused(weights.unused.begin(), weights.unused.end());
   for (const GgufTensor& tensor : file.tensors()) {
@@ -121,8 +131,11 @@ RunPlan plan_run(const GgufFile& file, const ModelConfig& config, const ModelWei
     } else {
       planned.bytes.mapped = tensor.info.n_bytes;
     }
-    if (const auto of_layer = decode.find(&tensor); of_layer != decode.end()) {
-      planned.bytes.decode = of_layer->second;
+    planned.is_up_projection = is_up_projection(tensor);
+    if (const auto of_layer = made.find(&tensor); of_layer != made.end()) {
+      planned.gpu_decode_bytes = of_layer->second.decode;
+      planned.gpu_key_bytes = of_layer->second.gpu_keys;
+      if (settings.prepare_decode) planned.bytes.decode = of_layer->second.decode;
     }
     plan.weights += planned.bytes;
     plan.tensors.push_back(planned);

@@ -46,6 +46,9 @@ struct PlannedTensor {
   const GgufTensor* tensor = nullptr;
   TensorLayout layout = TensorLayout::mapped;
   WeightBytes bytes = {};  // those for single tokens stand at the layer's attn_kv_a_mqa
+  // On a GPU, all that is made of the up-projections stands there, and these take nothing.
+  uint64_t gpu_decode_bytes = 0, gpu_key_bytes = 0;
+  bool is_up_projection = false;  // attn_kv_b, attn_k_b, attn_v_b
 };
 
 struct RunPlan {

@@ -35,12 +35,13 @@ struct LayerWeights {
   Weight kv_a;            // {n_embd, kv_lora + qk_rope}
   FloatVector kv_a_norm;  // [kv_lora]
   MlaUpProjection kv_up;
-  MlaDecodeWeights decode;  // made from kv_up by the loader; may be empty
-  Weight attn_output;       // {n_heads * v_dim, n_embd}
-  FloatVector ffn_norm;     // [n_embd]
-  FfnWeights dense;         // leading dense layers
-  Weight router;            // {n_embd, n_experts}; empty in dense layers
-  FloatVector router_bias;  // [n_experts] or empty
+  MlaDecodeWeights decode;   // made from kv_up by the loader; may be empty
+  PanelMatrix prefill_keys;  // the same, on GPUs alone
+  Weight attn_output;        // {n_heads * v_dim, n_embd}
+  FloatVector ffn_norm;      // [n_embd]
+  FfnWeights dense;          // leading dense layers
+  Weight router;             // {n_embd, n_experts}; empty in dense layers
+  FloatVector router_bias;   // [n_experts] or empty
   ExpertWeights experts;
   FfnWeights shared;  // empty without shared experts
 };

@@ -1,20 +1,29 @@
 #!/usr/bin/env bash
 # All that is to be seen on a GPU, in one call of less than 9 minutes (16 cores, no network): builds
-# release-cuda for this machine's GPU, runs the GPU tests, plainly and under compute-sanitizer, and
-# runs the benchmark. Prints Markdown; the logs are in build/release-cuda/gpu_check.
+# release-cuda for this machine's GPU, runs the GPU tests (kernels, whole small models), plainly and
+# under compute-sanitizer, and runs the benchmark; of models, too, where files are given. Prints
+# Markdown; the logs are in build/release-cuda/gpu_check.
 #
-#   scripts/gpu_check.sh [--debs DIR]      --debs: unpacks DIR/*.deb into / first (needs root)
+#   scripts/gpu_check.sh [--debs DIR] [--model FILE]...
+#       --debs: unpacks DIR/*.deb into / first (needs root)
+#       --model: `bench` of this file with --device cuda:0, then without; again for more files
 #
 # Exits with 1 where there is no GPU, where anything failed, and where anything was not run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 debs=
+models=()
 while (($# > 0)); do
   case "$1" in
     --debs)
       [[ -d ${2:-} ]] || { echo "gpu_check.sh: --debs wants a folder, not '${2:-}'" >&2; exit 2; }
       debs=$2
+      shift 2
+      ;;
+    --model)
+      [[ -f ${2:-} ]] || { echo "gpu_check.sh: --model wants a file, not '${2:-}'" >&2; exit 2; }
+      models+=("$(readlink -f "$2")")
       shift 2
       ;;
     *) echo "gpu_check.sh: unknown option '$1'; see the head of the script" >&2; exit 2 ;;
@@ -38,7 +47,7 @@ if [[ -n $debs ]]; then
 fi
 
 budget_s=525 # of 540: what is left when a step begins limits it
-bench_s=100  # kept back for the benchmark
+bench_s=$((100 + 120 * ${#models[@]})) # kept back for the benchmarks
 build=build/release-cuda
 logs=$build/gpu_check
 mkdir -p "$logs"
@@ -88,9 +97,12 @@ echo "GPU: $gpu, compute capability $capability; $("$nvcc" --version | tail -1)"
 step "configure" 60 $bench_s cmake --preset release-cuda -DHYBRID_TESTS=ON \
   -DHYBRID_NVCC="$nvcc" -DHYBRID_CUDA_ARCHS="${capability/./}-real" || report
 step "build" 300 $bench_s cmake --build --preset release-cuda --parallel "$(nproc)" \
-  --target hybrid_cuda test_cuda_plugin test_cuda_gpu bench_cuda || report
+  --target hybrid_cuda hybrid-run test_cuda_plugin test_cuda_gpu test_cuda_gpu_models bench_cuda ||
+  report
 step "plugin" 20 $bench_s "$build/test_cuda_plugin" || true
 step "tests" 60 $bench_s "$build/test_cuda_gpu" || true
+step "models" 60 $bench_s env HYBRID_PRINT_ACCURACY=1 "$build/test_cuda_gpu_models" || true
+grep "tiles .* vectors" "$logs/models.log" || true # how near to the CPU they are
 
 # memcheck runs all cases. The other tools are slower: racecheck and synccheck leave out those that
 # repeat a kernel for every type or size; initcheck leaves out one that copies back what no kernel is
@@ -106,6 +118,7 @@ else
   check=("$sanitizer" --error-exitcode 1 --print-limit 20 --tool)
   step "memcheck, all cases" 120 $bench_s "${check[@]}" memcheck --padding 64 \
     "$build/test_cuda_gpu" || true
+  step "memcheck_models" 60 $bench_s "${check[@]}" memcheck "$build/test_cuda_gpu_models" || true
   step "racecheck, some cases" 60 $bench_s "${check[@]}" racecheck \
     "$build/test_cuda_gpu" -tce="$repeated" || true
   step "synccheck, some cases" 40 $bench_s "${check[@]}" synccheck \
@@ -114,7 +127,17 @@ else
     initcheck "$build/test_cuda_gpu" -tce="$unwritten" || true
 fi
 
-if step "bench_cuda" $bench_s 0 "$build/bench_cuda"; then
+for i in "${!models[@]}"; do
+  kept=$((100 + 120 * (${#models[@]} - 1 - i)))
+  for device in cuda:0 none; do
+    if step "model${i}_$device" 60 $kept "$build/hybrid-run" bench -m "${models[i]}" -v \
+      --device $device -p 512 -n 32 -r 2; then
+      echo
+      cat "$logs/model${i}_$device.log"
+    fi
+  done
+done
+if step "bench_cuda" 100 0 "$build/bench_cuda"; then
   echo
   cat "$logs/bench_cuda.log"
 fi

@@ -103,6 +103,7 @@ constexpr CudaApi kApi{
     .status_text = [](int s) { return cudaGetErrorString(static_cast<cudaError_t>(s)); },
     .count_devices = count_devices,
     .device_info = device_info,
+    .use = [](int device) { return static_cast<int>(cudaSetDevice(device)); },
     .allocate = allocate,
     .free = free_memory,
     .allocate_pinned = allocate_pinned,

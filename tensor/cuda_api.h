@@ -9,7 +9,7 @@
 namespace hybrid {
 
 /// Of this table; a plugin of another version is refused.
-inline constexpr uint32_t kCudaApiVersion = 1;
+inline constexpr uint32_t kCudaApiVersion = 2;
 
 struct CudaDeviceInfo {
   char name[256];  // as the driver says, ends with a zero
@@ -32,6 +32,7 @@ struct CudaApi {
 
   int (*count_devices)(int* n);
   int (*device_info)(int device, CudaDeviceInfo* info);
+  int (*use)(int device);  // for this thread's launches, whose stream must be that device's
 
   int (*allocate)(int device, uint64_t n_bytes, void** data);
   int (*free)(int device, void* data);

@@ -75,7 +75,7 @@ class Event : public DeviceEvent {
   void* event_ = nullptr;
 };
 
-class Stream : public DeviceStream {
+class Stream : public CudaQueue {
  public:
   explicit Stream(std::shared_ptr<DeviceImpl> device) : device_(std::move(device)) {
     const int status = device_->api.create_stream(device_->index, &stream_);
@@ -116,7 +116,16 @@ class Stream : public DeviceStream {
                   [&] { return device_->api.query_stream(device_->index, stream_); });
   }
 
+  CudaStream handle() const override { return static_cast<CudaStream>(stream_); }
+
  private:
+  bool begin_launch() override {
+    if (!device_->error.empty()) return false;
+    device_->keep("cudaSetDevice", 0, device_->api.use(device_->index));
+    return device_->error.empty();
+  }
+  void end_launch(const char* name, CudaStatus status) override { device_->keep(name, 0, status); }
+
   template <class Copy>
   void copy(Copy call, std::byte* to, const std::byte* from, uint64_t n_bytes, const char* what) {
     if (n_bytes == 0 || !device_->error.empty()) return;

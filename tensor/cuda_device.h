@@ -5,9 +5,29 @@
 #include <memory>
 
 #include "tensor/cuda_api.h"
+#include "tensor/cuda_stream.h"
 #include "tensor/device.h"
 
 namespace hybrid {
+
+/// The queue of a CudaDevice: what its make_stream() gives.
+class CudaQueue : public DeviceStream {
+ public:
+  /// Queues kernels: calls launch(stream), which returns a CudaStatus, with the GPU current on this
+  /// thread. Not called where the device has failed before; a failure is kept with the call's name
+  /// and thrown by waits.
+  template <class Launch>
+  void launch(const char* name, const Launch& launch) {
+    if (begin_launch()) end_launch(name, launch(handle()));
+  }
+
+  /// cudaStream_t
+  virtual CudaStream handle() const = 0;
+
+ private:
+  virtual bool begin_launch() = 0;
+  virtual void end_launch(const char* name, CudaStatus status) = 0;
+};
 
 class CudaDevice : public Device {
  public:

@@ -29,6 +29,9 @@ struct GemmTile {
 };
 inline constexpr uint32_t kTileOutputs = 64;
 
+/// The stride of rows of n that x takes.
+inline uint64_t bf16_row_stride(uint64_t n) { return (n + 31) / 32 * 32; }
+
 struct PanelGemmArgs {
   DevicePanels w;
   DeviceRows<const bf16_t> x;  // stride a multiple of 32, zeros behind n_cols; 16-byte aligned

@@ -237,6 +237,7 @@ void log_start(const Engine& engine, size_t n_rows) {
                        config.name, config.n_layers,
                        format_bytes(engine.model().file().total_bytes()), n_rows));
   for (const std::string& note : config.notes) log_info(note);
+  log_devices(engine);
 }
 
 /// "cpu", "cpu+sim0 (simulated)"
@@ -317,7 +318,8 @@ void bench(const Options& options) {
       row.test = test;
       row.result = measure(model, execution, test, options.get_integer("repetitions"));
       rates.measure(settings);
-      row.predicted_tps = rates.predict(settings, test);
+      // Nobody has measured the devices' rates.
+      row.predicted_tps = engine.placement() ? 0 : rates.predict(settings, test);
       print(report.lines(row));
       flush_stdout();
     }

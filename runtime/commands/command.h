@@ -61,6 +61,8 @@ SamplingParams sampling_params(const Options& options);
 /// Shows how far loading or writing a cache is: a bar on a terminal, one line at the end. Throws
 /// Interrupted after Ctrl-C.
 LoadProgress load_progress(const Options& options);
+/// A line for each device with what it holds, the CPU among them; or why found GPUs are not used.
+void log_devices(const Engine& engine);
 /// One line: version, model, context, threads, kernels; then the model's notes. With -v also what
 /// the sequence takes.
 void log_banner(const Engine& engine, const Sequence& sequence);

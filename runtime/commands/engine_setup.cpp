@@ -6,6 +6,7 @@
 #include "base/units.h"
 #include "numa/cpu_set.h"
 #include "runtime/commands/command.h"
+#include "runtime/cuda_devices.h"
 #include "runtime/demo_model.h"
 #include "runtime/devices.h"
 #include "runtime/placed_parts.h"
@@ -109,6 +110,29 @@ std::optional<uint32_t> find_count(const Options& options, std::string_view name
 
 }  // namespace
 
+namespace {
+
+std::vector<DeviceName> named_devices(const std::string& list) {
+  try {
+    return parse_devices(list);
+  } catch (const Error& error) {
+    fail_usage("{}", error.what());
+  }
+}
+
+/// Told once: `bench` asks for each row.
+std::vector<DeviceName> found_devices() {
+  static const std::vector<DeviceName> found = [] {
+    std::string reason;
+    std::vector<DeviceName> all = find_cuda_devices(reason);
+    if (!reason.empty()) log_detail(fmt::format("GPUs: {}", reason));
+    return all;
+  }();
+  return found;
+}
+
+}  // namespace
+
 PlacementRequest placement_request(const Options& options) {
   PlacementRequest request;
   const PlacementConfig placement = options.placement();
@@ -116,11 +140,9 @@ PlacementRequest placement_request(const Options& options) {
     (rule.origin == "-ot" ? request.rules : request.file_rules).push_back(rule);
   }
   request.budgets = placement.devices;
-  try {
-    request.devices = parse_devices(options.get("device"));
-  } catch (const Error& error) {
-    fail_usage("{}", error.what());
-  }
+  const std::string devices = options.get("device");
+  request.devices_are_found = devices == kAllDevices;
+  request.devices = request.devices_are_found ? found_devices() : named_devices(devices);
   request.shorthands.cpu_moe = options.get_toggle("cpu-moe");
   request.shorthands.n_cpu_moe = find_count(options, "n-cpu-moe");
   request.shorthands.n_gpu_layers = find_count(options, "n-gpu-layers");
@@ -168,8 +190,12 @@ std::string cache_text(const AttentionOptions& a) {
   return fmt::format("{}/{}", key, cache_type_name(a.value_type));
 }
 
-/// What each device holds, and the CPU beside them.
+}  // namespace
+
 void log_devices(const Engine& engine) {
+  if (!engine.device_note().empty()) {
+    log_info(fmt::format("GPUs are not used: {}", engine.device_note()));
+  }
   if (!engine.placement()) return;
   const PlacementPlan& plan = *engine.placement();
   const ModelConfig& config = engine.model().config();
@@ -182,8 +208,6 @@ void log_devices(const Engine& engine) {
                          format_bytes(plan.loads[d].fixed_bytes)));
   }
 }
-
-}  // namespace
 
 void log_banner(const Engine& engine, const Sequence& sequence) {
   const ModelConfig& config = engine.model().config();

@@ -1,4 +1,5 @@
-// The tests of tests/cuda_host on a GPU. Exit code 77, as ctest's skip, where there is none.
+// The tests of tests/cuda_host and tests/cuda_models on a GPU. Exit code 77, as ctest's skip, where
+// there is none.
 
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>

@@ -6,7 +6,7 @@
 #include <random>
 #include <span>
 
-#include "experts/moe_ffn_cuda.h"
+#include "experts/moe_ffn_scratch_cuda.h"
 #include "experts/router.h"
 #include "experts/router_cuda.h"
 #include "experts/routes.h"

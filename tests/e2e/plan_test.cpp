@@ -6,6 +6,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "runtime/cuda_devices.h"
 #include "tests/support/real_headers.h"
 #include "tests/support/run_program.h"
 #include "tests/support/temp_dir.h"
@@ -138,6 +139,29 @@ TEST_CASE("plan for a described machine, saved and planned again, is the same pl
     CHECK(again["tensors"][i]["device"] == first["tensors"][i]["device"]);
   }
   CHECK(again["settings"][0]["source"].get<std::string>().find("config ") == 0);
+}
+
+TEST_CASE("a GPU is refused where there is none, and not missed where nobody asks for it") {
+  const Files f;
+  std::string reason;
+  if (!hybrid::find_cuda_devices(reason).empty()) {
+    MESSAGE("not tested: there is a GPU here");
+    return;
+  }
+  for (const char* command : {"plan", "run", "bench"}) {
+    std::vector<std::string> words{command, "-m", f.model, "--device", "cuda:0"};
+    if (command == std::string("run")) words.insert(words.end(), {"-p", "x"});
+    const ProgramResult named = run_program(words);
+    CHECK(named.exit_code == 1);
+    CHECK(named.err == "hybrid-run: there is no CUDA0: " + reason + "\n");
+  }
+  const std::vector<std::string> words{"run", "-m", f.model, "-p", "x", "-n", "1"};
+  const ProgramResult unasked = run_program(words);
+  CHECK(unasked.exit_code == 0);
+  CHECK(unasked.err.find("GPU") == std::string::npos);
+  std::vector<std::string> verbose = words;
+  verbose.emplace_back("-v");
+  CHECK(run_program(verbose).err.find("GPUs: " + reason) != std::string::npos);
 }
 
 TEST_CASE("run takes rules for this machine's devices and refuses those for others") {

@@ -378,7 +378,10 @@ TEST_CASE("lists of devices") {
   CHECK(parse_devices("sim:0") == one);
   CHECK(parse_devices("sim:1,sim:0") ==
         std::vector<DeviceName>{{DeviceKind::sim, 1}, {DeviceKind::sim, 0}});
-  for (const char* bad : {"", "sim,", "gpu", "sim:x", "sim,sim:0", "SIM0", "sim,cuda:0", "cuda"}) {
+  CHECK(parse_devices("cuda:1,cuda:0") ==
+        std::vector<DeviceName>{{DeviceKind::cuda, 1}, {DeviceKind::cuda, 0}});
+  for (const char* bad : {"", "sim,", "gpu", "sim:x", "sim,sim:0", "SIM0", "sim,cuda:0", "cuda",
+                          "all", "cuda:0,cuda:0"}) {
     CAPTURE(bad);
     CHECK(error_of([&] { parse_devices(bad); }).find("--device") != std::string::npos);
   }

@@ -1,12 +1,16 @@
 #include "tests/support/tiny_model.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <map>
+#include <optional>
 #include <vector>
 
+#include "base/error.h"
 #include "base/half.h"
 #include "runtime/byte_level.h"
+#include "tensor/dequantize.h"
 #include "tensor/quant_blocks.h"
 #include "tests/support/random_weights.h"
 
@@ -37,6 +41,38 @@ std::string f16_bytes(const Floats& values) {
   return bytes;
 }
 
+double deviation(const Floats& values) {
+  double sum = 0;
+  for (const float v : values) sum += double{v} * v;
+  return std::sqrt(sum / static_cast<double>(values.size()));
+}
+
+template <class Block>
+void scale_blocks(std::vector<std::byte>& bytes, double factor) {
+  const auto scaled = [&](f16_t d) {
+    return f32_to_f16(static_cast<float>(f16_to_f32(d) * factor));
+  };
+  for (size_t at = 0; at < bytes.size(); at += sizeof(Block)) {
+    auto& block = reinterpret_cast<Block&>(bytes[at]);
+    block.d = scaled(block.d);
+    if constexpr (requires { block.dmin; }) block.dmin = scaled(block.dmin);
+  }
+}
+
+/// Random blocks with the values' deviation, and their first value as seed.
+std::string random_bytes(DType type, const Floats& values) {
+  std::vector<std::byte> bytes =
+      balanced_weights(type, values.size(), std::bit_cast<uint32_t>(values.front()));
+  Floats decoded(values.size());
+  dequantize(type, bytes.data(), decoded.data(), decoded.size());
+  const double factor = deviation(values) / deviation(decoded);
+  HYBRID_CHECK(type == DType::q4_k || type == DType::q6_k || type == DType::iq4_xs);
+  if (type == DType::q4_k) scale_blocks<BlockQ4_K>(bytes, factor);
+  if (type == DType::q6_k) scale_blocks<BlockQ6_K>(bytes, factor);
+  if (type == DType::iq4_xs) scale_blocks<BlockIQ4_XS>(bytes, factor);
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
 std::string f32_bytes(const Floats& values) {
   return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)};
 }
@@ -62,6 +98,7 @@ class Maker {
       dims.back() += 1;
       data.resize(data.size() + row);
     }
+    if (const auto type = type_of(name)) return add_typed(name, *type, std::move(dims), data);
     const bool is_matrix = dims.size() > 1 && name.find("ffn_gate_inp") == std::string::npos;
     if (!o_.quantised || !is_matrix) {
       gguf_.add_tensor(name, DType::f32, std::move(dims), f32_bytes(data));
@@ -70,6 +107,29 @@ class Maker {
     } else {
       gguf_.add_tensor(name, DType::f16, std::move(dims), f16_bytes(data));
     }
+  }
+
+  std::optional<DType> type_of(const std::string& name) const {
+    for (const TinyType& t : o_.types) {
+      if (name.find(t.part) != std::string::npos) return t.type;
+    }
+    return std::nullopt;
+  }
+
+  /// In types that have no quantiser here: random blocks of the data's deviation.
+  void add_typed(const std::string& name, DType type, std::vector<uint64_t> dims,
+                 const Floats& data) {
+    std::string bytes;
+    if (type == DType::f32) {
+      bytes = f32_bytes(data);
+    } else if (type == DType::f16) {
+      bytes = f16_bytes(data);
+    } else if (type == DType::q8_0) {
+      bytes = q8_0_bytes(data);
+    } else {
+      bytes = random_bytes(type, data);
+    }
+    gguf_.add_tensor(name, type, std::move(dims), std::move(bytes));
   }
 
   void weight(const std::string& name, std::vector<uint64_t> dims) {
@@ -86,46 +146,49 @@ class Maker {
   }
 
   void kv_up(const std::string& layer) {
-    const uint64_t head_rows = kTinyNope + kTinyV;
-    const Floats merged = values(layer + "kv_b", head_rows * kTinyHeads * kTinyLora, 0.25f);
+    const TinyDims& d = o_.dims;
+    const uint64_t head_rows = d.nope + d.v;
+    const Floats merged = values(layer + "kv_b", head_rows * d.heads * d.lora,
+                                 1 / std::sqrt(static_cast<float>(d.lora)));
     if (o_.kv == TinyModelOptions::Kv::merged) {
-      return add(layer + "attn_kv_b.weight", {kTinyLora, head_rows * kTinyHeads}, merged);
+      return add(layer + "attn_kv_b.weight", {d.lora, head_rows * d.heads}, merged);
     }
     Floats k_b, v_b;
-    for (uint32_t h = 0; h < kTinyHeads; ++h) {
-      const float* head = merged.data() + h * head_rows * kTinyLora;
-      for (uint32_t j = 0; j < kTinyLora; ++j) {
-        for (uint32_t i = 0; i < kTinyNope; ++i) k_b.push_back(head[i * kTinyLora + j]);
+    for (uint32_t h = 0; h < d.heads; ++h) {
+      const float* head = merged.data() + h * head_rows * d.lora;
+      for (uint32_t j = 0; j < d.lora; ++j) {
+        for (uint32_t i = 0; i < d.nope; ++i) k_b.push_back(head[i * d.lora + j]);
       }
-      v_b.insert(v_b.end(), head + kTinyNope * kTinyLora, head + head_rows * kTinyLora);
+      v_b.insert(v_b.end(), head + d.nope * d.lora, head + head_rows * d.lora);
     }
     const bool flat = o_.kv == TinyModelOptions::Kv::split_2d;
     add(layer + "attn_k_b.weight",
-        flat ? std::vector<uint64_t>{kTinyNope, kTinyLora * kTinyHeads}
-             : std::vector<uint64_t>{kTinyNope, kTinyLora, kTinyHeads},
+        flat ? std::vector<uint64_t>{d.nope, d.lora * d.heads}
+             : std::vector<uint64_t>{d.nope, d.lora, d.heads},
         k_b);
     add(layer + "attn_v_b.weight",
-        flat ? std::vector<uint64_t>{kTinyLora, kTinyV * kTinyHeads}
-             : std::vector<uint64_t>{kTinyLora, kTinyV, kTinyHeads},
+        flat ? std::vector<uint64_t>{d.lora, d.v * d.heads}
+             : std::vector<uint64_t>{d.lora, d.v, d.heads},
         v_b);
   }
 
   void gate_up(const std::string& layer) {
-    const uint64_t n = uint64_t{kTinyEmbd} * kTinyExpertFf;
+    const TinyDims& d = o_.dims;
+    const uint64_t n = uint64_t{d.embd} * d.expert_ff;
     const std::string gate = layer + "ffn_gate_exps.weight", up = layer + "ffn_up_exps.weight";
     if (!o_.merged_gate_up) {
-      weight(gate, {kTinyEmbd, kTinyExpertFf, kTinyExperts});
-      weight(up, {kTinyEmbd, kTinyExpertFf, kTinyExperts});
+      weight(gate, {d.embd, d.expert_ff, d.experts});
+      weight(up, {d.embd, d.expert_ff, d.experts});
       return;
     }
-    const float scale = 1 / std::sqrt(static_cast<float>(kTinyEmbd));
-    const Floats g = values(gate, n * kTinyExperts, scale), u = values(up, n * kTinyExperts, scale);
+    const float scale = 1 / std::sqrt(static_cast<float>(d.embd));
+    const Floats g = values(gate, n * d.experts, scale), u = values(up, n * d.experts, scale);
     Floats merged;
-    for (uint32_t e = 0; e < kTinyExperts; ++e) {
+    for (uint32_t e = 0; e < d.experts; ++e) {
       merged.insert(merged.end(), g.data() + e * n, g.data() + (e + 1) * n);
       merged.insert(merged.end(), u.data() + e * n, u.data() + (e + 1) * n);
     }
-    add(layer + "ffn_gate_up_exps.weight", {kTinyEmbd, 2 * kTinyExpertFf, kTinyExperts}, merged);
+    add(layer + "ffn_gate_up_exps.weight", {d.embd, 2 * d.expert_ff, d.experts}, merged);
   }
 
  private:
@@ -135,25 +198,26 @@ class Maker {
 };
 
 void add_metadata(GgufBuilder& gguf, const TinyModelOptions& o, uint32_t n_vocab) {
+  const TinyDims& d = o.dims;
   gguf.add("general.architecture", o.architecture).add("general.name", "tiny");
   const std::map<std::string, uint32_t> numbers = {
       {"block_count", o.n_layers},
-      {"context_length", kTinyContext},
-      {"embedding_length", kTinyEmbd},
-      {"feed_forward_length", kTinyFf},
+      {"context_length", d.context},
+      {"embedding_length", d.embd},
+      {"feed_forward_length", d.ff},
       {"leading_dense_block_count", o.n_dense_lead},
       {"vocab_size", n_vocab},
-      {"attention.head_count", kTinyHeads},
-      {"attention.head_count_kv", o.newer_metadata ? 1 : kTinyHeads},
-      {"attention.kv_lora_rank", kTinyLora},
-      {"attention.key_length", o.newer_metadata ? kTinyLora + kTinyRope : kTinyNope + kTinyRope},
-      {"attention.value_length", o.newer_metadata ? kTinyLora : kTinyV},
-      {"rope.dimension_count", kTinyRope},
+      {"attention.head_count", d.heads},
+      {"attention.head_count_kv", o.newer_metadata ? 1 : d.heads},
+      {"attention.kv_lora_rank", d.lora},
+      {"attention.key_length", o.newer_metadata ? d.lora + d.rope : d.nope + d.rope},
+      {"attention.value_length", o.newer_metadata ? d.lora : d.v},
+      {"rope.dimension_count", d.rope},
       {"rope.scaling.original_context_length", 16},
-      {"expert_count", kTinyExperts},
-      {"expert_used_count", kTinyUsed},
+      {"expert_count", d.experts},
+      {"expert_used_count", d.used},
       {"expert_shared_count", 1},
-      {"expert_feed_forward_length", kTinyExpertFf},
+      {"expert_feed_forward_length", d.expert_ff},
   };
   for (const auto& [key, value] : numbers) gguf.add("deepseek2." + key, value);
   const auto optional = [&](const char* key, uint32_t value) {
@@ -163,8 +227,8 @@ void add_metadata(GgufBuilder& gguf, const TinyModelOptions& o, uint32_t n_vocab
   optional("expert_gating_func", o.gating);
   optional("expert_group_count", o.n_groups);
   optional("expert_group_used_count", o.n_groups_used);
-  optional("attention.key_length_mla", o.newer_metadata ? kTinyNope + kTinyRope : 0);
-  optional("attention.value_length_mla", o.newer_metadata ? kTinyV : 0);
+  optional("attention.key_length_mla", o.newer_metadata ? d.nope + d.rope : 0);
+  optional("attention.value_length_mla", o.newer_metadata ? d.v : 0);
   gguf.add("deepseek2.attention.layer_norm_rms_epsilon", 1e-6f)
       .add("deepseek2.rope.freq_base", 10000.0f)
       .add("deepseek2.rope.scaling.type", "yarn")
@@ -191,47 +255,49 @@ uint32_t add_vocabulary(GgufBuilder& gguf, const TinyModelOptions& o) {
 }
 
 void add_layer(Maker& make, const TinyModelOptions& o, uint32_t index) {
+  const TinyDims& d = o.dims;
   const std::string layer = "blk." + std::to_string(index) + ".";
-  const uint64_t q_rows = kTinyHeads * (kTinyNope + kTinyRope);
-  make.norm(layer + "attn_norm.weight", kTinyEmbd);
+  const uint64_t q_rows = uint64_t{d.heads} * (d.nope + d.rope);
+  make.norm(layer + "attn_norm.weight", d.embd);
   if (o.q_lora == 0) {
-    make.weight(layer + "attn_q.weight", {kTinyEmbd, q_rows});
+    make.weight(layer + "attn_q.weight", {d.embd, q_rows});
   } else {
-    make.weight(layer + "attn_q_a.weight", {kTinyEmbd, o.q_lora});
+    make.weight(layer + "attn_q_a.weight", {d.embd, o.q_lora});
     make.norm(layer + "attn_q_a_norm.weight", o.q_lora);
     make.weight(layer + "attn_q_b.weight", {o.q_lora, q_rows});
   }
-  make.weight(layer + "attn_kv_a_mqa.weight", {kTinyEmbd, kTinyLora + kTinyRope});
-  make.norm(layer + "attn_kv_a_norm.weight", kTinyLora);
+  make.weight(layer + "attn_kv_a_mqa.weight", {d.embd, d.lora + d.rope});
+  make.norm(layer + "attn_kv_a_norm.weight", d.lora);
   make.kv_up(layer);
-  make.weight(layer + "attn_output.weight", {kTinyHeads * kTinyV, kTinyEmbd});
-  make.norm(layer + "ffn_norm.weight", kTinyEmbd);
+  make.weight(layer + "attn_output.weight", {d.heads * d.v, d.embd});
+  make.norm(layer + "ffn_norm.weight", d.embd);
   if (index < o.n_dense_lead) {
-    make.weight(layer + "ffn_gate.weight", {kTinyEmbd, kTinyFf});
-    make.weight(layer + "ffn_up.weight", {kTinyEmbd, kTinyFf});
-    make.weight(layer + "ffn_down.weight", {kTinyFf, kTinyEmbd});
+    make.weight(layer + "ffn_gate.weight", {d.embd, d.ff});
+    make.weight(layer + "ffn_up.weight", {d.embd, d.ff});
+    make.weight(layer + "ffn_down.weight", {d.ff, d.embd});
     return;
   }
-  make.weight(layer + "ffn_gate_inp.weight", {kTinyEmbd, kTinyExperts});
-  if (o.selection_bias) make.norm(layer + "exp_probs_b.bias", kTinyExperts);
+  make.weight(layer + "ffn_gate_inp.weight", {d.embd, d.experts});
+  if (o.selection_bias) make.norm(layer + "exp_probs_b.bias", d.experts);
   make.gate_up(layer);
-  make.weight(layer + "ffn_down_exps.weight", {kTinyExpertFf, kTinyEmbd, kTinyExperts});
-  make.weight(layer + "ffn_gate_shexp.weight", {kTinyEmbd, kTinyExpertFf});
-  make.weight(layer + "ffn_up_shexp.weight", {kTinyEmbd, kTinyExpertFf});
-  make.weight(layer + "ffn_down_shexp.weight", {kTinyExpertFf, kTinyEmbd});
+  make.weight(layer + "ffn_down_exps.weight", {d.expert_ff, d.embd, d.experts});
+  make.weight(layer + "ffn_gate_shexp.weight", {d.embd, d.expert_ff});
+  make.weight(layer + "ffn_up_shexp.weight", {d.embd, d.expert_ff});
+  make.weight(layer + "ffn_down_shexp.weight", {d.expert_ff, d.embd});
 }
 
 }  // namespace
 
 GgufBuilder tiny_model(const TinyModelOptions& options, uint32_t seed) {
+  const TinyDims& d = options.dims;
   GgufBuilder gguf;
   const uint32_t n_vocab = add_vocabulary(gguf, options);
   add_metadata(gguf, options, n_vocab);
   Maker make(gguf, options, seed);
-  make.weight("token_embd.weight", {kTinyEmbd, n_vocab});
+  make.weight("token_embd.weight", {d.embd, n_vocab});
   for (uint32_t i = 0; i < options.n_layers; ++i) add_layer(make, options, i);
-  make.norm("output_norm.weight", kTinyEmbd);
-  make.weight("output.weight", {kTinyEmbd, n_vocab});
+  make.norm("output_norm.weight", d.embd);
+  make.weight("output.weight", {d.embd, n_vocab});
   return gguf;
 }
 

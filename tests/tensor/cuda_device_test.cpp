@@ -103,6 +103,7 @@ const CudaApi kPlayedApi{
                    0};
           return 0;
         },
+    .use = [](int device) { return call(fmt::format("use {}", device)); },
     .allocate =
         [](int, uint64_t n, void** data) {
           if (gpu->used_bytes + n > gpu->total_bytes) return kOutOfMemory;
@@ -226,6 +227,30 @@ TEST_CASE("what fails first is told by every wait, and nothing is called after i
   CHECK(error_of([&] { stream->synchronize(60000ms); }) == message);
   CHECK(error_of([&] { event->wait(60000ms); }) == message);
   CHECK(gpu->calls.size() == 2);
+}
+
+TEST_CASE("launches go to their GPU's queue, and a failure of one is told with its name") {
+  PlayedScope scope;
+  CudaDevice device(kPlayedApi, 1, 1000);
+  const auto stream = device.make_stream();
+  auto& queue = dynamic_cast<CudaQueue&>(*stream);
+  CHECK(gpu->streams.contains(queue.handle()));
+  int n_launched = 0;
+  const auto launch = [&](int status) {
+    queue.launch("add_rows", [&](CudaStream on) {
+      CHECK(on == queue.handle());
+      ++n_launched;
+      return status;
+    });
+  };
+  launch(0);
+  stream->synchronize(60000ms);
+  launch(kLaunchFailure);
+  launch(0);
+  CHECK(n_launched == 2);
+  CHECK(gpu->calls == std::vector<std::string>{"use 1", "use 1"});
+  CHECK(error_of([&] { stream->synchronize(60000ms); }) ==
+        "CUDA1 (Played GPU): add_rows failed: launch failure (cudaErrorLaunchFailure)");
 }
 
 TEST_CASE("a GPU that does not answer fails instead of being waited for for ever") {

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "experts/moe_ffn_cuda.h"
+#include "experts/moe_ffn_scratch_cuda.h"
 #include "tests/cuda_gpu/bench/bench_kernels.h"
 #include "tests/cuda_gpu/bench/measure.h"
 #include "tests/support/panels.h"
