@@ -85,8 +85,8 @@ void CudaLayerOps::embed(const TensorView& w, std::span<const int32_t> ids, floa
   const DevicePanels rows{w.type, static_cast<uint32_t>(w.n_cols()),
                           static_cast<uint32_t>(w.n_rows()), w.data.data(), scratch_.grids};
   queue_.launch("panel_rows", [&](CudaStream stream) {
-    return tables_.tensor.panel_rows(rows, now_->of_tokens.token_ids, static_cast<uint32_t>(ids.size()),
-                                     {to, w.n_cols()}, stream);
+    return tables_.tensor.panel_rows(rows, now_->of_tokens.token_ids,
+                                     static_cast<uint32_t>(ids.size()), {to, w.n_cols()}, stream);
   });
 }
 
@@ -164,8 +164,8 @@ void CudaLayerOps::rotate_queries(float* q) {
   const MlaShape& mla = config_.mla;
   queue_.launch("rotate_pairs", [&](CudaStream stream) {
     return tables_.tensor.rotate_pairs({q + mla.qk_nope, uint64_t{mla.n_heads} * mla.qk_dim()},
-                                       mla.n_heads, mla.qk_dim(), now_->of_tokens.rope_table, mla.qk_rope,
-                                       now_->n_tokens, stream);
+                                       mla.n_heads, mla.qk_dim(), now_->of_tokens.rope_table,
+                                       mla.qk_rope, now_->n_tokens, stream);
   });
 }
 
@@ -177,8 +177,9 @@ void CudaLayerOps::store_latents(const LayerWeights& w, uint32_t cache_layer, fl
                                    config_.rms_epsilon, {kv, row}, stream);
   });
   queue_.launch("rotate_pairs", [&](CudaStream stream) {
-    return tables_.tensor.rotate_pairs({kv + mla.kv_lora, row}, 1, mla.qk_rope, now_->of_tokens.rope_table,
-                                       mla.qk_rope, now_->n_tokens, stream);
+    return tables_.tensor.rotate_pairs({kv + mla.kv_lora, row}, 1, mla.qk_rope,
+                                       now_->of_tokens.rope_table, mla.qk_rope, now_->n_tokens,
+                                       stream);
   });
   uint32_t token = 0;
   for (const CacheSegment& segment : now_->segments) {
@@ -187,8 +188,8 @@ void CudaLayerOps::store_latents(const LayerWeights& w, uint32_t cache_layer, fl
     auto* cache = const_cast<std::byte*>(segment.cache->key_rows(cache_layer, 0, 0));
     queue_.launch("store_cache_rows", [&](CudaStream stream) {
       return tables_.attention.store_cache_rows(
-          segment.cache->shape().key, {kv + uint64_t{token} * row, row}, now_->of_tokens.positions + token,
-          segment.n_tokens, cache, stream);
+          segment.cache->shape().key, {kv + uint64_t{token} * row, row},
+          now_->of_tokens.positions + token, segment.n_tokens, cache, stream);
     });
     token += segment.n_tokens;
   }

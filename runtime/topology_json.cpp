@@ -1,4 +1,6 @@
 #include "base/error.h"
+
+#include <nlohmann/json.hpp>
 #include "runtime/topology_report.h"
 #include "tensor/simd_level.h"
 

@@ -3,6 +3,7 @@
 #include "runtime/topology_report.h"
 
 #include <doctest/doctest.h>
+#include <nlohmann/json.hpp>
 
 #include "tests/support/machines.h"
 
