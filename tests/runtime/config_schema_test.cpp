@@ -26,7 +26,6 @@ TEST_CASE("the schema says type, range and choices of what this version has") {
   CHECK(properties.at("special").at("enum").size() == 4);
   CHECK_FALSE(properties.contains("config"));
   CHECK_FALSE(properties.contains("override-tensor"));
-  CHECK_FALSE(properties.contains("trace"));  // not in this version
   for (const OptionSpec& option : option_table()) {
     const bool is_key = option.name != "config" && option.kind != OptionKind::rules;
     CHECK(properties.contains(std::string(option.name)) == (is_key && is_available(option)));
