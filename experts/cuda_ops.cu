@@ -10,6 +10,7 @@ constexpr ExpertsCudaOps kOps{
     .sort_by_expert = sort_by_expert_cuda,
     .moe_ffn = moe_ffn_cuda,
     .combine_slots = combine_slots_cuda,
+    .gather_slots = gather_slots_cuda,
 };
 
 }  // namespace

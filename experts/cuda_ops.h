@@ -10,7 +10,7 @@
 namespace hybrid {
 
 struct ExpertsCudaOps {
-  static constexpr uint32_t kVersion = 3;
+  static constexpr uint32_t kVersion = 4;
   static constexpr const char* kSymbol = "hybrid_experts_cuda_ops";
 
   uint32_t version;
@@ -20,6 +20,7 @@ struct ExpertsCudaOps {
   decltype(&sort_by_expert_cuda) sort_by_expert;
   decltype(&moe_ffn_cuda) moe_ffn;
   decltype(&combine_slots_cuda) combine_slots;
+  decltype(&gather_slots_cuda) gather_slots;
 };
 
 }  // namespace hybrid

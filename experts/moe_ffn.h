@@ -5,9 +5,11 @@
 //   y_t         = sum_k weights[t,k] * down_e hidden[t,k]
 //
 // Each (token, k) has a slot of its own that one task writes, and slots are summed in the order of
-// k: threads do not change a bit of a token's result.
+// k: threads do not change a bit of a token's result. Nor does it matter on which processors the
+// experts of a layer are: rows of slots that were made elsewhere are summed among the others.
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -18,11 +20,13 @@
 namespace hybrid {
 
 struct MoeFfnArgs {
-  MatmulInput& input;              // [n_tokens][n_embd]
-  float* y = nullptr;              // [n_tokens][n_embd]
-  std::span<const int32_t> ids;    // [n_tokens][n_used]
-  std::span<const float> weights;  // [n_tokens][n_used]
-  bool fused = true;               // false: composed_ffn.h
+  MatmulInput& input;                             // [n_tokens][n_embd]
+  float* y = nullptr;                             // [n_tokens][n_embd]
+  std::span<const int32_t> ids;                   // [n_tokens][n_used]
+  std::span<const float> weights;                 // [n_tokens][n_used]
+  bool fused = true;                              // false: composed_ffn.h
+  std::span<const ExpertRows> elsewhere = {};     // of these experts no net is computed
+  const std::function<void()>* arrive = nullptr;  // called before their rows are read
 };
 
 /// The buffers, kept between calls.
@@ -39,10 +43,19 @@ struct MoeFfnScratch {
   Routes routes;
   std::vector<FfnJob> jobs;           // [active experts]
   std::vector<uint32_t> slot_tokens;  // [slots]
-  std::vector<uint32_t> place;        // [slots]: where the slot (token, k) stands in expert order
+  std::vector<const float*> rows;     // [slots]: the row of slot (token, k)
 };
 
+/// parts: all experts but those that are elsewhere are in one of them.
+void moe_ffn(const MoeFfnArgs& args, const MoeShape& shape, std::span<const ExpertPart> parts,
+             MoeFfnScratch& scratch, Workers& workers);
+
+/// The same with all experts in one part.
 void moe_ffn(const MoeFfnArgs& args, const MoeShape& shape, const ExpertWeights& experts,
              MoeFfnScratch& scratch, Workers& workers);
+
+/// ExpertRows of one part: its slots' rows, neither weighed nor summed. Of args: input, ids, fused.
+void moe_rows(const MoeFfnArgs& args, const MoeShape& shape, const ExpertPart& part, float* rows,
+              MoeFfnScratch& scratch, Workers& workers);
 
 }  // namespace hybrid

@@ -102,25 +102,67 @@ CudaStatus by_tiles(const MoeFfnCudaArgs& a, const MoeFfnCudaScratch& s, CudaStr
   return launches.status;
 }
 
+CudaStatus combine(const MoeFfnCudaArgs& a, const MoeFfnCudaScratch& s, CudaStream stream) {
+  CombineSlotsArgs combine;
+  combine.out = s.out;
+  combine.places = s.routes.places;
+  combine.ids = a.ids;
+  combine.local = a.local;
+  combine.weights = a.weights;
+  combine.n_tokens = a.n_tokens;
+  combine.n_used = a.n_used;
+  combine.n_embd = a.nets.n_embd();
+  combine.y = a.y;
+  return combine_slots_cuda(combine, stream);
+}
+
+CudaStatus gather(const MoeFfnCudaArgs& a, const MoeFfnCudaScratch& s, CudaStream stream) {
+  GatherSlotsArgs gather;
+  gather.out = s.out;
+  gather.places = s.routes.places;
+  gather.ids = a.ids;
+  gather.local = a.local;
+  gather.n_slots = s.n_slots;
+  gather.n_embd = a.nets.n_embd();
+  gather.rows = a.slot_rows;
+  return gather_slots_cuda(gather, stream);
+}
+
 }  // namespace
 
-CudaStatus moe_ffn_cuda(const MoeFfnCudaArgs& args, CudaStream stream) {
+CudaStatus moe_ffn_cuda(const MoeFfnCudaArgs& all_args, CudaStream stream) {
+  MoeFfnCudaArgs args = all_args;
   if (args.n_tokens == 0) return 0;
   const MoeFfnCudaScratch scratch(args);
-  const CudaStatus status =
-      scratch.uses_gemv ? by_vectors(args, scratch, stream) : by_tiles(args, scratch, stream);
-  if (status != 0) return status;
-  CombineSlotsArgs combine;
-  combine.out = scratch.out;
-  combine.places = scratch.routes.places;
-  combine.ids = args.ids;
-  combine.local = args.local;
-  combine.weights = args.weights;
-  combine.n_tokens = args.n_tokens;
-  combine.n_used = args.n_used;
-  combine.n_embd = args.nets.n_embd();
-  combine.y = args.y;
-  return combine_slots_cuda(combine, stream);
+  Launches launches;
+  if (args.slot_rows != nullptr) {
+    args.local = scratch.local;
+    launches.then([&] {
+      return number_experts_cuda(args.first_expert, args.n_matrices, args.n_experts, scratch.local,
+                                 stream);
+    });
+  }
+  launches
+      .then([&] {
+        return scratch.uses_gemv ? by_vectors(args, scratch, stream)
+                                 : by_tiles(args, scratch, stream);
+      })
+      .then([&] {
+        return args.slot_rows != nullptr ? gather(args, scratch, stream)
+                                         : combine(args, scratch, stream);
+      });
+  return launches.status;
+}
+
+CudaStatus number_experts_cuda(uint32_t first, uint32_t n, uint32_t n_experts, int32_t* local,
+                               CudaStream stream) {
+  const Grid grid((n_experts + kGatherThreads - 1) / kGatherThreads);
+  return launch(number_experts_kernel, grid, Grid(kGatherThreads), 0, stream, first, n, n_experts,
+                local);
+}
+
+CudaStatus gather_slots_cuda(const GatherSlotsArgs& args, CudaStream stream) {
+  return launch(gather_slots_kernel, Grid(args.n_slots), Grid(kGatherThreads), 0, stream, args);
 }
 
 CudaStatus combine_slots_cuda(const CombineSlotsArgs& args, CudaStream stream) {

@@ -14,6 +14,7 @@ struct MoeFfnCudaScratch {
   ActivationBlock *x, *hidden;  // decode: [n_tokens], [n_slots] rows
   bf16_t *x_bf16, *hidden_bf16;
   DeviceRoutes routes;
+  int32_t* local;  // [n_experts]
   uint64_t n_bytes;
 
   explicit MoeFfnCudaScratch(const MoeFfnCudaArgs& a) {
@@ -24,6 +25,7 @@ struct MoeFfnCudaScratch {
     gate = cut.take<float>(n_slots * n_ff * (a.nets.is_merged() ? 2 : 1));
     up = cut.take<float>(a.nets.is_merged() ? 0 : n_slots * n_ff);
     out = cut.take<float>(n_slots * n_embd);
+    local = cut.take<int32_t>(a.n_experts);
     x = hidden = nullptr;
     x_bf16 = hidden_bf16 = nullptr;
     if (uses_gemv) {
@@ -51,8 +53,8 @@ struct MoeFfnCudaScratch {
   }
 };
 
-/// What a call takes: a function of n_tokens, n_used, n_matrices, of whether it has ids, and of the
-/// nets' shapes.
+/// What a call takes: a function of n_tokens, n_used, n_matrices, n_experts, of whether it has ids,
+/// and of the nets' shapes.
 inline uint64_t moe_ffn_scratch_bytes(const MoeFfnCudaArgs& args) {
   MoeFfnCudaArgs counted = args;
   counted.scratch = nullptr;

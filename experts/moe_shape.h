@@ -54,6 +54,21 @@ struct ExpertWeights {
     return gate_up.slice(e).part(gate_up.n_rows() / 2, gate_up.n_rows() / 2);
   }
   Weight down_of(uint64_t e) const { return down.slice(e); }
+
+  /// Experts [first, first + n).
+  ExpertWeights range(uint64_t first, uint64_t n) const {
+    const auto cut = [&](const Weight& w) { return w.empty() ? w : w.range(first, n); };
+    return {cut(gate), cut(up), cut(gate_up), cut(down)};
+  }
+};
+
+/// The experts of a layer that one processor has: all of them, or [first, first + n).
+struct ExpertPart {
+  uint32_t first = 0;
+  uint32_t n = 0;
+  ExpertWeights w = {};  // stacks of n
+
+  bool has(uint32_t e) const { return e - first < n; }
 };
 
 }  // namespace hybrid

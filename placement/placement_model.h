@@ -57,6 +57,7 @@ struct PlacementModel {
   uint32_t n_layers = 0;
   std::vector<PlacementUnit> units;
   std::vector<PlacementPiece> pieces;
+  uint32_t n_used = 0;           // routed experts of a token
   uint64_t hidden_bytes = 0;     // of a token: what goes from device to device
   AttentionWork attention = {};  // of a layer, where its cache lies; without heads: not counted
 };

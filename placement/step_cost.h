@@ -44,10 +44,10 @@ class StepCost {
                         uint32_t n_ubatch) const;
 
   const std::vector<uint32_t>& pieces_of(uint32_t layer) const { return pieces_[layer]; }
-
- private:
   double piece_seconds(const PlacementPiece& piece, const PlacementDevice& device,
                        const StepSize& step) const;
+
+ private:
   /// Of reading what of the piece and its cache a step needs.
   double read_bytes(const PlacementPiece& piece, const StepSize& step) const;
   /// Nothing where the device's table lacks what it takes.

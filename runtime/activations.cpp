@@ -38,19 +38,23 @@ uint64_t buffer_bytes(uint64_t n_values) { return round_up(n_values * sizeof(flo
 
 static_assert(sizeof(float) == sizeof(int32_t));
 
-uint64_t Activations::n_bytes(const ModelConfig& c, uint64_t n) {
+uint64_t Activations::n_bytes(const ModelConfig& c, uint64_t n, bool split_experts) {
   uint64_t n_bytes = buffer_bytes(n * c.moe.n_used);  // ids
   for (const FloatBuffer& b : float_buffers(c)) n_bytes += buffer_bytes(n * b.n_per_token);
+  if (split_experts) n_bytes += buffer_bytes(n * c.moe.n_used * c.n_embd);
   return n_bytes;
 }
 
-Activations Activations::at(std::byte* memory, const ModelConfig& c, uint64_t n) {
+Activations Activations::at(std::byte* memory, const ModelConfig& c, uint64_t n,
+                            bool split_experts) {
   Activations act;
   for (const FloatBuffer& b : float_buffers(c)) {
     act.*b.buffer = reinterpret_cast<float*>(memory);
     memory += buffer_bytes(n * b.n_per_token);
   }
   act.ids = reinterpret_cast<int32_t*>(memory);
+  memory += buffer_bytes(n * c.moe.n_used);
+  if (split_experts) act.slot_rows = reinterpret_cast<float*>(memory);
   return act;
 }
 

@@ -21,11 +21,14 @@ struct Activations {
   float* weights = nullptr;    // n_used
   float* routed = nullptr;     // n_embd: what the routed experts add
   int32_t* ids = nullptr;      // n_used
+  /// n_used * n_embd, where layers' experts are split: rows of slots on their way to the sum.
+  float* slot_rows = nullptr;
 
   /// Bytes that micro-batches of up to max_tokens take.
-  static uint64_t n_bytes(const ModelConfig& config, uint64_t max_tokens);
+  static uint64_t n_bytes(const ModelConfig& config, uint64_t max_tokens, bool split_experts);
   /// In memory of n_bytes(), 64-byte aligned.
-  static Activations at(std::byte* memory, const ModelConfig& config, uint64_t max_tokens);
+  static Activations at(std::byte* memory, const ModelConfig& config, uint64_t max_tokens,
+                        bool split_experts);
 };
 
 }  // namespace hybrid

@@ -1,6 +1,6 @@
 #include "runtime/bench_prediction.h"
 
-#include "placement/step_cost.h"
+#include "placement/lane_model.h"
 
 namespace hybrid {
 
@@ -17,14 +17,14 @@ double predicted_tps(const ModelHeaders& headers, RunSettings settings,
                      const BenchTest& test) {
   settings.n_ctx = test.n_ctx();
   const PlacementPlan plan = plan_placement(headers, settings, rules, machine);
-  const StepCost cost(plan.input.model, plan.devices);
+  const LaneModel lanes(plan.input.model, plan.devices);
   const Placement& placement = plan.fit.placement;
   double seconds = 0;
   for (uint32_t i = 0; i < test.n_gen; ++i) {
-    seconds += cost.step_seconds(placement, {.n_past = uint64_t{test.n_depth} + i});
+    seconds += lanes.token(placement, uint64_t{test.n_depth} + i).seconds;
   }
   if (test.n_prompt > 0) {
-    seconds = cost.prompt_seconds(placement, 0, test.n_prompt, plan.run.sequence.n_ubatch);
+    seconds = lanes.prompt(placement, 0, test.n_prompt, plan.run.sequence.prompt_cut()).seconds;
   }
   return test.n_timed() / seconds;
 }

@@ -334,16 +334,31 @@ void CudaLayerOps::route(const LayerWeights& w, uint32_t, const float* logits, i
   });
 }
 
-void CudaLayerOps::routed_experts(const ExpertWeights& w, const int32_t* ids, const float* weights,
-                                  float* y) {
+MoeFfnCudaArgs CudaLayerOps::experts_args(const ExpertPart& part, const int32_t* ids) const {
   MoeFfnCudaArgs args;
+  const ExpertWeights& w = part.w;
   args.nets = {panels(w.is_merged() ? w.gate_up : w.gate), {}, panels(w.down)};
   if (!w.is_merged()) args.nets.up = panels(w.up);
-  args.n_matrices = config_.moe.n_experts;
+  args.n_matrices = part.n;
   args.n_used = config_.moe.n_used;
   args.ids = ids;
+  return args;
+}
+
+void CudaLayerOps::routed_experts(const RoutedExperts& experts, const int32_t* ids,
+                                  const float* weights, float* y) {
+  HYBRID_CHECK(experts.parts.size() == 1 && experts.elsewhere.empty());
+  MoeFfnCudaArgs args = experts_args(experts.parts[0], ids);
   args.weights = weights;
   run_ffn(args, y);
+}
+
+void CudaLayerOps::expert_rows(const ExpertPart& part, const int32_t* ids, float* rows) {
+  MoeFfnCudaArgs args = experts_args(part, ids);
+  args.n_experts = config_.moe.n_experts;
+  args.first_expert = part.first;
+  args.slot_rows = rows;
+  run_ffn(args, nullptr);
 }
 
 }  // namespace hybrid

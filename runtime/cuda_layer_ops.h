@@ -38,8 +38,9 @@ class CudaLayerOps : public LayerOps {
   void gated_ffn(const FfnWeights& w, float* y) override;
   void route(const LayerWeights& w, uint32_t moe_layer, const float* logits, int32_t* ids,
              float* weights) override;
-  void routed_experts(const ExpertWeights& w, const int32_t* ids, const float* weights,
+  void routed_experts(const RoutedExperts& experts, const int32_t* ids, const float* weights,
                       float* y) override;
+  void expert_rows(const ExpertPart& part, const int32_t* ids, float* rows) override;
 
  private:
   struct Input {
@@ -69,6 +70,7 @@ class CudaLayerOps : public LayerOps {
   /// Keys or values of heads [first, first + n_heads), from the latents.
   void make_heads(const PanelMatrix& w, uint32_t first, uint32_t n_heads, uint32_t n_positions,
                   bf16_t* to);
+  MoeFfnCudaArgs experts_args(const ExpertPart& part, const int32_t* ids) const;
   void run_ffn(MoeFfnCudaArgs& args, float* y);
 
   DevicePanels panels(const Weight& w) const;

@@ -1,5 +1,6 @@
 #include "runtime/cuda_limits.h"
 
+#include <algorithm>
 #include <initializer_list>
 
 #include "attention/mla_absorbed_cuda.h"
@@ -58,10 +59,13 @@ Limit layer_limit(const LayerWeights& w, const LayerPlacement& place, const Mode
     }
   }
   const uint32_t n_experts = config.moe.n_experts;
+  const bool has_routed = place.split.empty()
+                              ? place.routed > 0
+                              : std::ranges::any_of(place.split, &PlacedExperts::processor);
   return first_of({
-      {place.routed > 0 && n_experts > kMaxCudaExperts,
+      {has_routed && n_experts > kMaxCudaExperts,
        fmt::format("{} experts: kernels are for {}", n_experts, kMaxCudaExperts)},
-      {place.routed > 0 && !execution.fused_moe, "experts of -fmoe 0", "; give -fmoe 1"},
+      {has_routed && !execution.fused_moe, "experts of -fmoe 0", "; give -fmoe 1"},
   });
 }
 

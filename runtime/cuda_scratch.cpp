@@ -36,6 +36,7 @@ uint64_t ffn_bytes(uint64_t n_embd, uint64_t n_ff, uint32_t n_used, uint32_t n_e
   args.nets.down.n_cols = static_cast<uint32_t>(n_ff);
   args.nets.down.n_rows = static_cast<uint32_t>(n_embd);
   args.n_matrices = std::max(n_experts, 1u);
+  args.n_experts = n_experts;
   args.n_used = n_used;
   args.ids = n_experts > 0 ? &kIds : nullptr;
   uint64_t n_bytes = 0;

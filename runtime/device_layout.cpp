@@ -2,10 +2,10 @@
 
 namespace hybrid {
 
-uint64_t device_bytes(DeviceLayout layout, const PlannedTensor& t) {
-  const auto sum = [](std::initializer_list<uint64_t> arrays) {
+uint64_t device_bytes(DeviceLayout layout, const PlannedTensor& t, uint64_t n_experts) {
+  const auto sum = [&](std::initializer_list<uint64_t> arrays) {
     uint64_t n = 0;
-    for (const uint64_t n_bytes : arrays) n += device_array_bytes(n_bytes);
+    for (const uint64_t n_bytes : arrays) n += device_stack_bytes(n_experts, n_bytes / n_experts);
     return n;
   };
   if (layout == DeviceLayout::as_on_cpu) {

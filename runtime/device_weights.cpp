@@ -37,9 +37,11 @@ void add_layer(LayerWeights& w, const LayerPlacement& place, uint32_t processor,
     add_net(w.dense, parts.matrices);
     add_net(w.shared, parts.matrices);
   }
-  if (place.routed != processor) return;
-  ExpertWeights& e = w.experts;
-  for (Weight* each : {&e.gate, &e.up, &e.gate_up, &e.down}) parts.matrices.push_back(each);
+  for (size_t i = 0; i < w.experts.size(); ++i) {
+    if (place.processor_of_part(i) != processor) continue;
+    ExpertWeights& e = w.experts[i].w;
+    for (Weight* each : {&e.gate, &e.up, &e.gate_up, &e.down}) parts.matrices.push_back(each);
+  }
 }
 
 Parts parts_of(ModelWeights& weights, const ModelPlacement& placement, uint32_t processor) {
@@ -96,10 +98,15 @@ class Loader {
  private:
   bool counts() const { return upload_ == nullptr; }
 
-  std::byte* take(uint64_t n) {
+  std::byte* take(uint64_t n) { return take_stack(1, n); }
+
+  /// Of n_matrices, n bytes each. What is lost to alignment counts for each of them: so a part of a
+  /// stack takes its share of the whole.
+  std::byte* take_stack(uint64_t n_matrices, uint64_t n) {
+    const uint64_t n_bytes = device_stack_bytes(n_matrices, n);
     std::byte* array = at_;
-    if (at_ != nullptr) at_ += device_array_bytes(n);
-    n_bytes_ += device_array_bytes(n);
+    if (at_ != nullptr) at_ += n_bytes;
+    n_bytes_ += n_bytes;
     return array;
   }
 
@@ -109,11 +116,12 @@ class Loader {
     return to;
   }
 
-  void load_rows(TensorView& view) {
+  void load_rows(TensorView& view, uint64_t n_matrices = 1) {
     if (view.empty()) return;
-    if (!counts()) populate_pages(view.data);
-    const std::byte* to = put(view.data);
+    std::byte* to = take_stack(n_matrices, view.data.size() / n_matrices);
     if (counts()) return;
+    populate_pages(view.data);
+    upload_->copy(to, view.data);
     release_pages(view.data);
     view.data = {to, view.data.size()};
     tell(view.data.size());
@@ -136,10 +144,12 @@ class Loader {
   bool in_panels() const { return args_.layout == DeviceLayout::panels; }
 
   void load_matrix(Weight& w) {
-    if (!in_panels() && !args_.packed.contains(w.source)) return load_rows(w.rows);
+    if (!in_panels() && !args_.packed.contains(w.source)) {
+      return load_rows(w.rows, w.n_matrices());
+    }
     const bool with_exponents = !in_panels();
     const uint64_t n_panels = packed_panels(w), size = panel_bytes(w.type(), w.n_cols());
-    std::byte* to = take(n_panels * (size + (with_exponents ? 1 : 0)));
+    std::byte* to = take_stack(w.n_matrices(), w.n_panels() * (size + (with_exponents ? 1 : 0)));
     if (counts()) return;
     std::vector<int8_t> exponents(n_panels);
     HYBRID_CHECK(size <= Upload::max_piece());
@@ -222,14 +232,27 @@ DeviceWeights::DeviceWeights(Device& device, ModelWeights& weights, const Device
   Loader(device, memory_.data(), args, workers).load(parts, counter.n_bytes());
 }
 
-TensorSet tensors_on_devices(const ModelWeights& weights, const ModelPlacement& placement) {
-  TensorSet tensors;
+void split_experts(ModelWeights& weights, const ModelPlacement& placement) {
+  for (size_t i = 0; i < weights.layers.size(); ++i) {
+    const std::vector<PlacedExperts>& split = placement.layers[i].split;
+    if (split.empty()) continue;
+    const ExpertPart all = std::move(weights.layers[i].experts.front());
+    weights.layers[i].experts.clear();
+    for (const PlacedExperts& p : split) {
+      weights.layers[i].experts.push_back({p.first, p.n, all.w.range(p.first, p.n)});
+    }
+  }
+}
+
+std::unordered_set<const Weight*> weights_on_devices(const ModelWeights& weights,
+                                                     const ModelPlacement& placement) {
+  std::unordered_set<const Weight*> found;
   for (uint32_t p = 1; p < placement.n_processors; ++p) {
     // Only pointers are taken.
     const Parts parts = parts_of(const_cast<ModelWeights&>(weights), placement, p);
-    for (const Weight* w : parts.matrices) tensors.insert(w->source);
+    found.insert(parts.matrices.begin(), parts.matrices.end());
   }
-  return tensors;
+  return found;
 }
 
 }  // namespace hybrid

@@ -1,6 +1,8 @@
 #pragma once
 // The weights of a model that a device computes with, in its memory.
 
+#include <unordered_set>
+
 #include "numa/workers.h"
 #include "runtime/device_layout.h"
 #include "runtime/load_step.h"
@@ -32,7 +34,11 @@ class DeviceWeights {
   DeviceMemory memory_;
 };
 
-/// The tensors whose weights lie on another processor than the CPU.
-TensorSet tensors_on_devices(const ModelWeights& weights, const ModelPlacement& placement);
+/// Cuts the experts of layers into the parts of the placement.
+void split_experts(ModelWeights& weights, const ModelPlacement& placement);
+
+/// The matrices that lie on another processor than the CPU.
+std::unordered_set<const Weight*> weights_on_devices(const ModelWeights& weights,
+                                                     const ModelPlacement& placement);
 
 }  // namespace hybrid

@@ -12,9 +12,11 @@ namespace {
 
 class SimulatedModelDevice : public ModelDevice {
  public:
-  explicit SimulatedModelDevice(SimulatedOptions options) : device_(std::move(options)) {}
+  explicit SimulatedModelDevice(SimulatedOptions options)
+      : host_clock_(options.host_clock), device_(std::move(options)) {}
 
   Device& device() override { return device_; }
+  HostClock* host_clock() override { return host_clock_.get(); }
   DeviceLayout layout() const override { return DeviceLayout::as_on_cpu; }
   std::unique_ptr<LayerOps> make_ops(DeviceStream& stream, const ModelConfig& config,
                                      const SequencePlan& plan, Trace* trace) override {
@@ -23,8 +25,17 @@ class SimulatedModelDevice : public ModelDevice {
   }
 
  private:
+  std::shared_ptr<HostClock> host_clock_;
   SimulatedDevice device_;
 };
+
+DeviceRates rates_of(const DeviceSpeed& speed) {
+  return {.memory_bytes_per_s = speed.read_rate,
+          .multiply_adds_per_s = speed.flop_rate / 2,
+          .link_bytes_per_s = speed.link_rate,
+          .launch_s = 0,
+          .copy_s = speed.hop_seconds};
+}
 
 DeviceName parse_one(const std::string& word) {
   std::optional<DeviceName> device;
@@ -62,6 +73,8 @@ std::unique_ptr<ModelDevice> make_simulated_device(SimulatedOptions options) {
 
 ModelDevices open_devices(const PlanMachine& machine) {
   ModelDevices devices;
+  const DeviceSpeed& cpu = machine.devices.front().speed;
+  const auto host_clock = std::make_shared<HostClock>(rates_of(cpu));
   for (size_t i = 1; i < machine.devices.size(); ++i) {
     const PlanDevice& d = machine.devices[i];
     if (d.name.kind == DeviceKind::cuda) {
@@ -71,10 +84,8 @@ ModelDevices open_devices(const PlanMachine& machine) {
     HYBRID_CHECK(d.name.kind == DeviceKind::sim);
     devices.push_back(make_simulated_device({.index = d.name.index,
                                              .capacity_bytes = d.budget_bytes,
-                                             .rates = {.memory_bytes_per_s = d.speed.read_rate,
-                                                       .multiply_adds_per_s = d.speed.flop_rate / 2,
-                                                       .link_bytes_per_s = d.speed.link_rate,
-                                                       .launch_s = 0}}));
+                                             .rates = rates_of(d.speed),
+                                             .host_clock = host_clock}));
   }
   return devices;
 }

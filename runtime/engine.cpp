@@ -63,6 +63,7 @@ Engine::Engine(const EngineOptions& options)
   machine_ = with_budgets(this_machine(options.placement.devices), options.placement);
   rules_ = options.placement.all_rules(config.n_layers, machine_);
   kept_ = tensors_on_disk(model_.file(), rules_);
+  options_.execution.split_experts = splits_experts(rules_, machine_);
   if (!options.prepare_now) return;
   place();
   prepare();
@@ -87,6 +88,7 @@ void Engine::place(uint32_t n_ctx) {
       machine_ = with_budgets(this_machine(), options_.placement);
       placement_.reset();
       options_.execution.n_in_flight = 1;
+      options_.execution.split_experts = false;
       return;
     }
   }
@@ -119,9 +121,7 @@ void Engine::prepare() {
   model_.load_devices(options_.pack, options_.prepare_decode, kept_, workers, options_.on_load);
   if (options_.prepare_decode) model_.prepare_decode(workers);
   if (options_.pack) {
-    TensorSet elsewhere = tensors_on_devices(model_.weights(), model_.placement());
-    elsewhere.insert(kept_.begin(), kept_.end());
-    model_.load_packed(workers, options_.on_load, elsewhere);
+    model_.load_packed(workers, options_.on_load, kept_);
   }
 }
 
@@ -150,9 +150,12 @@ GenerateResult Engine::generate(Sequence& sequence, std::span<const TokenId> pro
   GenerateResult result;
   std::vector<float> logits(model_.config().n_vocab);
 
+  const LaneUse use_before = sequence.lane_use();
   const auto prefill_start = Clock::now();
   const bool complete = prefill(sequence, prompt, params.stop, logits.data(), result);
   result.prefill_seconds = seconds_since(prefill_start);
+  const LaneUse use_between = sequence.lane_use();
+  result.prefill_lanes = use_between.since(use_before);
   if (!complete) {
     result.finish = FinishReason::interrupted;
     return result;
@@ -164,6 +167,7 @@ GenerateResult Engine::generate(Sequence& sequence, std::span<const TokenId> pro
     const std::string text = stream.push(tokenizer_.piece(token));
     if (!text.empty()) on_text(text);
   });
+  result.decode_lanes = sequence.lane_use().since(use_between);
   if (const std::string rest = stream.finish(); !rest.empty()) on_text(rest);
   return result;
 }

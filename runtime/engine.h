@@ -52,6 +52,7 @@ struct GenerateResult {
   uint32_t n_decode_steps = 0;  // passes after the prompt's; the first token needs none
   double prefill_seconds = 0;
   double decode_seconds = 0;  // of those passes alone, sampling and output not counted
+  LaneUse prefill_lanes = {}, decode_lanes = {};
 };
 
 class Engine {

@@ -186,12 +186,26 @@ void HostOps::route(const LayerWeights& w, uint32_t moe_layer, const float* logi
   });
 }
 
-void HostOps::routed_experts(const ExpertWeights& w, const int32_t* ids, const float* weights,
+void HostOps::routed_experts(const RoutedExperts& experts, const int32_t* ids, const float* weights,
                              float* y) {
   const uint64_t n_slots = uint64_t{now_->batch.n_tokens} * config_.moe.n_used;
-  const MoeFfnArgs args{input_, y, std::span(ids, n_slots), std::span(weights, n_slots),
+  const MoeFfnArgs args{input_,
+                        y,
+                        std::span(ids, n_slots),
+                        std::span(weights, n_slots),
+                        fused_moe_,
+                        experts.elsewhere,
+                        experts.arrive};
+  moe_ffn(args, config_.moe, experts.parts, moe_, *workers_);
+}
+
+void HostOps::expert_rows(const ExpertPart& part, const int32_t* ids, float* rows) {
+  const MoeFfnArgs args{input_,
+                        nullptr,
+                        std::span(ids, uint64_t{now_->batch.n_tokens} * config_.moe.n_used),
+                        {},
                         fused_moe_};
-  moe_ffn(args, config_.moe, w, moe_, *workers_);
+  moe_rows(args, config_.moe, part, rows, moe_, *workers_);
 }
 
 }  // namespace hybrid

@@ -10,6 +10,7 @@
 #include "numa/huge_buffer.h"
 #include "runtime/activations.h"
 #include "runtime/host_ops.h"
+#include "runtime/lane_use.h"
 #include "runtime/model_device.h"
 #include "runtime/sequence_cache.h"
 #include "runtime/sequence_plan.h"
@@ -53,11 +54,16 @@ class Lanes {
   ~Lanes();
 
   Lane& operator[](uint32_t processor) { return lanes_[processor]; }
+  uint32_t size() const { return static_cast<uint32_t>(lanes_.size()); }
   HostOps& host() { return *host_; }
   uint64_t held_bytes() const;  // of the CPU, what has really been taken
+  LaneUse use() const;          // since they are there
 
   /// Begins micro-batch `slot` on all lanes, and selects it; of `batch` all but the segments.
   void begin(uint32_t slot, const MicroBatch& batch, std::span<const BatchSegment> segments);
+  uint32_t n_slots() const { return static_cast<uint32_t>(n_tokens_.size()); }
+  /// Waits until devices are done with the selected micro-batch, so that its rows may be another's.
+  void vacate(uint32_t slot);
   /// What follows is for that one.
   void select(uint32_t slot);
 
@@ -71,6 +77,11 @@ class Lanes {
                reinterpret_cast<std::byte*>(lanes_[to].act.*buffer),
                n_tokens_[slot_] * n_per_token * sizeof(T), from, to);
   }
+  /// Copies a device's first n_rows of slot_rows to the host's, from row `at` on, and returns where
+  /// they will be after arrive().
+  const float* fetch_slot_rows(uint32_t from, uint64_t n_rows, uint64_t n_cols, uint64_t at);
+  /// Room for a layer's ExpertRows that keeps its memory.
+  std::vector<ExpertRows>& fetched() { return fetched_; }
   /// What `from` has sent may be used by `to`.
   void arrive(uint32_t from, uint32_t to);
 
@@ -80,6 +91,8 @@ class Lanes {
   void finish();
 
  private:
+  template <class Wait>
+  void waited(const Lane& lane, const Wait& wait);
   /// Waits on the host for what `lane` has sent.
   void await(Lane& lane, DeviceEvent& event);
   void send_bytes(std::byte* source, std::byte* on_host, std::byte* to, uint64_t n_bytes,
@@ -88,11 +101,15 @@ class Lanes {
   HugeBuffer host_memory_;            // of the CPU's rows, or, with devices,
   std::vector<DeviceMemory> memory_;  // pinned, and of each device
   std::unique_ptr<HostOps> host_;
+  std::unique_ptr<LayerOps> traced_host_;
   std::vector<Lane> lanes_;  // given back before their memory
   Trace* trace_;
   uint32_t track_ = 0;  // of the CPU
   DeviceMemory pinned_output_;
   std::vector<uint64_t> n_tokens_;  // [slots]
+  std::vector<ExpertRows> fetched_;
+  LaneUse use_;  // what is counted here
+  const HostClock* clock_ = nullptr;
   uint32_t slot_ = 0;
 };
 

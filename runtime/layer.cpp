@@ -1,5 +1,8 @@
 #include "runtime/layer.h"
 
+#include <algorithm>
+#include <functional>
+
 namespace hybrid {
 namespace {
 
@@ -61,14 +64,6 @@ class LayerPart {
   LayerPart(const StepContext& step, uint32_t home, uint32_t there, float* Activations::*result)
       : step_(step), home_(home), there_(there), result_(result) {}
 
-  uint32_t there() const { return there_; }
-
-  void send_input() { step_.lanes.send(&Activations::normed, step_.config.n_embd, home_, there_); }
-  void send_choice() {
-    step_.lanes.send(&Activations::ids, step_.config.moe.n_used, home_, there_);
-    step_.lanes.send(&Activations::weights, step_.config.moe.n_used, home_, there_);
-  }
-
   /// Calls body(lane) with the input set, and sends the result home.
   template <class Body>
   void compute(const Body& body) {
@@ -97,30 +92,42 @@ class FeedForward {
   FeedForward(const LayerWeights& w, const LayerPlacement& place, uint32_t layer,
               const StepContext& step)
       : w_(w),
+        place_(place),
+        step_(step),
         is_dense_(step.config.is_dense_layer(layer)),
         has_net_(is_dense_ || step.config.moe.n_shared > 0),
         net_(step, place.home, place.net, &Activations::projected),
         routed_(step, place.home, place.routed, &Activations::routed) {}
 
   void send_input() {
-    if (!is_dense_) {
-      routed_.send_input();
-      routed_.send_choice();
+    for (uint32_t p = 0; p < step_.lanes.size(); ++p) {
+      const bool has_routed = !is_dense_ && place_.has_routed(p);
+      if (has_routed || (has_net_ && place_.net == p)) send(&Activations::normed, n_embd(), p);
+      if (has_routed || (!is_dense_ && place_.routed == p)) {
+        send(&Activations::ids, n_used(), p);
+        send(&Activations::weights, n_used(), p);
+      }
     }
-    if (has_net_ && (is_dense_ || net_.there() != routed_.there())) net_.send_input();
   }
 
   /// What lies on the host, or all that does not.
   void compute(bool on_host) {
-    if (has_net_ && (net_.there() == Lanes::kHost) == on_host) {
+    if (has_net_ && (place_.net == Lanes::kHost) == on_host) {
       const FfnWeights& net = is_dense_ ? w_.dense : w_.shared;
       net_.compute([&](Lane& lane) { lane.ops->gated_ffn(net, lane.act.projected); });
     }
-    if (!is_dense_ && (routed_.there() == Lanes::kHost) == on_host) {
-      routed_.compute([&](Lane& lane) {
-        lane.ops->routed_experts(w_.experts, lane.act.ids, lane.act.weights, lane.act.routed);
-      });
-    }
+    if (is_dense_) return;
+    if (!place_.split.empty() && !on_host) compute_rows();
+    if ((place_.routed == Lanes::kHost) != on_host) return;
+    routed_.compute([&](Lane& lane) {
+      RoutedExperts experts{w_.experts};
+      const std::function<void()> arrive = [&] { arrive_rows(); };
+      if (!place_.split.empty()) {
+        experts.elsewhere = fetch_rows(lane);
+        experts.arrive = &arrive;
+      }
+      lane.ops->routed_experts(experts, lane.act.ids, lane.act.weights, lane.act.routed);
+    });
   }
 
   void add_results() {
@@ -129,7 +136,57 @@ class FeedForward {
   }
 
  private:
+  uint64_t n_embd() const { return step_.config.n_embd; }
+  uint64_t n_used() const { return step_.config.moe.n_used; }
+
+  template <class T>
+  void send(T* Activations::*buffer, uint64_t n_per_token, uint32_t to) {
+    step_.lanes.send(buffer, n_per_token, place_.home, to);
+  }
+
+  /// Calls body(part) for those that devices have of split experts.
+  template <class Body>
+  void for_parts_on_devices(const Body& body) {
+    for (size_t i = 0; i < place_.split.size(); ++i) {
+      if (place_.split[i].processor != Lanes::kHost) body(w_.experts[i], place_.split[i].processor);
+    }
+  }
+
+  void compute_rows() {
+    for_parts_on_devices([&](const ExpertPart& part, uint32_t processor) {
+      Lane& lane = step_.lanes[processor];
+      step_.lanes.arrive(place_.home, processor);
+      if (processor != place_.home || !step_.is_alone) set_normed_input(step_, lane);
+      lane.ops->expert_rows(part, lane.act.ids, lane.act.slot_rows);
+    });
+  }
+
+  /// Queues the copies of what devices have made, now that the host knows how many rows that is.
+  std::span<const ExpertRows> fetch_rows(Lane& host) {
+    std::vector<ExpertRows>& fetched = step_.lanes.fetched();
+    fetched.clear();
+    const std::span ids(host.act.ids, step_.batch.n_tokens * n_used());
+    uint64_t at = 0;
+    for_parts_on_devices([&](const ExpertPart& part, uint32_t processor) {
+      ExpertRows rows{part.first, part.n, nullptr};
+      const auto n = static_cast<uint64_t>(
+          std::ranges::count_if(ids, [&](int32_t id) { return rows.has(id); }));
+      rows.rows = step_.lanes.fetch_slot_rows(processor, n, n_embd(), at);
+      fetched.push_back(rows);
+      at += n;
+    });
+    return fetched;
+  }
+
+  void arrive_rows() {
+    for_parts_on_devices([&](const ExpertPart&, uint32_t processor) {
+      step_.lanes.arrive(processor, Lanes::kHost);
+    });
+  }
+
   const LayerWeights& w_;
+  const LayerPlacement& place_;
+  const StepContext& step_;
   bool is_dense_, has_net_;
   LayerPart net_, routed_;
 };

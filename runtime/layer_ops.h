@@ -7,9 +7,11 @@
 // for. Errors of theirs are thrown there.
 
 #include <cstdint>
+#include <functional>
 #include <span>
 
 #include "attention/kv_cache.h"
+#include "experts/routes.h"
 #include "runtime/expert_choice.h"
 #include "runtime/weights.h"
 #include "tensor/precision.h"
@@ -31,6 +33,14 @@ struct MicroBatch {
   uint32_t choice_offset = 0;              // the micro-batch's first token in the two below
   const ExpertChoice* replay = nullptr;    // experts to use instead of the router's choice
   ExpertChoice* record = nullptr;          // filled with the experts used
+};
+
+/// The routed experts of a layer, where they are summed.
+struct RoutedExperts {
+  std::span<const ExpertPart> parts;  // a device's is one with all of them
+  // The CPU's alone, where devices have some of them: what they made, and what waits for it.
+  std::span<const ExpertRows> elsewhere = {};
+  const std::function<void()>* arrive = nullptr;
 };
 
 class LayerOps {
@@ -79,8 +89,11 @@ class LayerOps {
                      float* weights) = 0;
 
   /// y[t] = sum over k of weights[t][k] * expert ids[t][k] of the input.
-  virtual void routed_experts(const ExpertWeights& w, const int32_t* ids, const float* weights,
-                              float* y) = 0;
+  virtual void routed_experts(const RoutedExperts& experts, const int32_t* ids,
+                              const float* weights, float* y) = 0;
+
+  /// ExpertRows of one part of a layer's experts, for their sum on the CPU.
+  virtual void expert_rows(const ExpertPart& part, const int32_t* ids, float* rows) = 0;
 };
 
 }  // namespace hybrid

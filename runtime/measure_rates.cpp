@@ -436,10 +436,14 @@ RateRequest rates_needed(const ModelConfig& config, const ModelWeights& weights,
     add_matrix(w.q_b);
     add_matrix(w.attn_output);
     add_matrix(w.router);
-    const ExpertWeights& e = w.experts;
-    for (const Weight* each : {&e.gate, &e.up, &e.gate_up, &e.down, &w.shared.gate, &w.shared.up,
-                               &w.shared.down, &w.dense.gate, &w.dense.up, &w.dense.down}) {
-      add_net(*each, config.moe.ff_dim > 0 ? config.moe.ff_dim : config.n_ff_dense);
+    const uint64_t n_ff = config.moe.ff_dim > 0 ? config.moe.ff_dim : config.n_ff_dense;
+    for (const ExpertPart& part : w.experts) {
+      const ExpertWeights& e = part.w;
+      for (const Weight* each : {&e.gate, &e.up, &e.gate_up, &e.down}) add_net(*each, n_ff);
+    }
+    for (const Weight* each : {&w.shared.gate, &w.shared.up, &w.shared.down, &w.dense.gate,
+                               &w.dense.up, &w.dense.down}) {
+      add_net(*each, n_ff);
     }
     for (const RateKind& kind : request.kinds) known.emplace(kind.op, kind.type, kind.packed);
     request.up_type = w.kv_up.is_split() ? w.kv_up.v_b.type : w.kv_up.kv_b.type;

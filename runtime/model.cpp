@@ -1,6 +1,8 @@
 #include "runtime/model.h"
 
 #include <algorithm>
+#include <optional>
+#include <unordered_set>
 #include <utility>
 
 #include "base/error.h"
@@ -23,6 +25,7 @@ void Model::place(ModelPlacement placement, ModelDevices devices) {
   HYBRID_CHECK(placement.n_processors == devices.size() + 1);
   placement_ = std::move(placement);
   devices_ = std::move(devices);
+  split_experts(weights_, placement_);
 }
 
 void Model::load_devices(bool pack, bool prepare_decode, const TensorSet& kept, Workers& workers,
@@ -51,7 +54,12 @@ void Model::prepare_decode(Workers& workers) {
 }
 
 void Model::load_packed(Workers& workers, const LoadProgress& progress, const TensorSet& kept) {
-  packed_.load(file_, weights_, kept, workers, progress, config_.notes);
+  std::vector<Weight*> all = packable_weights(weights_);
+  const size_t n_all = all.size();
+  const std::unordered_set<const Weight*> elsewhere = weights_on_devices(weights_, placement_);
+  std::erase_if(all,
+                [&](const Weight* w) { return kept.contains(w->source) || elsewhere.contains(w); });
+  packed_.load(file_, all, all.size() == n_all, workers, progress, config_.notes);
 }
 
 std::filesystem::path Model::write_cache(Workers& workers, const LoadProgress& progress) {
@@ -60,34 +68,6 @@ std::filesystem::path Model::write_cache(Workers& workers, const LoadProgress& p
   pack(workers, progress);
   writer.write(packed_.memory(), workers, progress);
   return writer.path();
-}
-
-bool Model::run_layers(std::span<const ForwardArgs> batches, std::span<StepContext> steps) const {
-  const auto for_batches = [&](const auto& body) {
-    for (uint32_t i = 0; i < steps.size(); ++i) {
-      steps[i].lanes.select(i);
-      body(steps[i], batches[i]);
-    }
-  };
-  const auto begin = [&](uint32_t layer, StepContext& step) {
-    begin_layer(weights_.layers[layer], placement_.layers[layer], layer, step);
-  };
-  for_batches([&](StepContext& step, const ForwardArgs& args) {
-    step.at = placement_.embedding;
-    const Lane& lane = step.lanes[step.at];
-    lane.ops->embed(weights_.token_embd, args.tokens, lane.act.hidden);
-    begin(0, step);
-  });
-  for (uint32_t layer = 0; layer < config_.n_layers; ++layer) {
-    for (const ForwardArgs& args : batches) {
-      if (args.stop != nullptr && args.stop->load(std::memory_order_relaxed)) return false;
-    }
-    for_batches([&](StepContext& step, const ForwardArgs&) {
-      end_layer(weights_.layers[layer], placement_.layers[layer], layer, step);
-      if (layer + 1 < config_.n_layers) begin(layer + 1, step);
-    });
-  }
-  return true;
 }
 
 void Model::compute_logits(const ForwardArgs& args, StepContext& step, float* to) const {
@@ -104,57 +84,104 @@ void Model::compute_logits(const ForwardArgs& args, StepContext& step, float* to
   ops.product(weights_.output, to);
 }
 
-void Model::compute_all_logits(std::span<const ForwardArgs> batches,
-                               std::span<StepContext> steps) const {
-  Lanes& lanes = steps.front().lanes;
-  const bool on_host = placement_.output == Lanes::kHost;
-  const auto n_of = [&](const ForwardArgs& args) {
-    return args.logit_tokens.size() * config_.n_vocab;
-  };
-  uint64_t n_all = 0;
-  for (const ForwardArgs& args : batches) n_all += n_of(args);
-  // A device writes them to memory that it can reach.
-  float* const reachable = on_host || n_all == 0 ? nullptr : lanes.pinned_output(n_all);
-  float* to = reachable;
-  for (uint32_t i = 0; i < steps.size(); ++i) {
-    if (n_of(batches[i]) == 0) continue;
-    lanes.select(i);
-    compute_logits(batches[i], steps[i], on_host ? batches[i].logits : to);
-    if (!on_host) to += n_of(batches[i]);
-  }
-  if (on_host) return;
-  lanes.finish();
-  const float* from = reachable;
-  for (const ForwardArgs& args : batches) {
-    std::copy_n(from, n_of(args), args.logits);
-    from += n_of(args);
-  }
+/// A micro-batch between its first layer and its last.
+struct Model::InFlight {
+  uint32_t index = 0;  // of the batches
+  uint32_t slot = 0;
+  uint32_t layer = 0;
+  std::optional<StepContext> step = {};
+};
+
+StepContext Model::begin_batch(const ForwardArgs& args, uint32_t slot, size_t n_batches,
+                               Lanes& lanes) const {
+  const MicroBatch batch{.n_tokens = static_cast<uint32_t>(args.tokens.size()),
+                         .segments = {},
+                         .choice_offset = args.choice_offset,
+                         .replay = args.replay,
+                         .record = args.record};
+  uint64_t n_in_segments = 0;
+  for (const BatchSegment& segment : args.segments) n_in_segments += segment.n_tokens;
+  HYBRID_CHECK(n_in_segments == batch.n_tokens);
+  lanes.begin(slot, batch, args.segments);
+  const bool is_alone = std::min<size_t>(n_batches, lanes.n_slots()) == 1;
+  StepContext step{config_, lanes, batch, is_alone, placement_.embedding};
+  const Lane& lane = lanes[placement_.embedding];
+  lane.ops->embed(weights_.token_embd, args.tokens, lane.act.hidden);
+  begin_layer(weights_.layers[0], placement_.layers[0], 0, step);
+  return step;
 }
 
-std::vector<StepContext> Model::begin_steps(std::span<const ForwardArgs> batches,
-                                            Lanes& lanes) const {
-  std::vector<StepContext> steps;
-  for (const ForwardArgs& args : batches) {
-    const MicroBatch batch{.n_tokens = static_cast<uint32_t>(args.tokens.size()),
-                           .segments = {},
-                           .choice_offset = args.choice_offset,
-                           .replay = args.replay,
-                           .record = args.record};
-    uint64_t n_in_segments = 0;
-    for (const BatchSegment& segment : args.segments) n_in_segments += segment.n_tokens;
-    HYBRID_CHECK(n_in_segments == batch.n_tokens);
-    lanes.begin(static_cast<uint32_t>(steps.size()), batch, args.segments);
-    steps.push_back({config_, lanes, batch, batches.size() == 1});
+/// Where logits of all batches are written: to their places, or, by devices, to memory that these
+/// can reach.
+class Model::LogitRows {
+ public:
+  LogitRows(std::span<const ForwardArgs> batches, uint64_t n_vocab, bool on_host, Lanes& lanes)
+      : batches_(batches), n_vocab_(n_vocab), on_host_(on_host) {
+    uint64_t n_all = 0;
+    for (const ForwardArgs& args : batches) n_all += n_of(args);
+    if (!on_host && n_all > 0) reachable_ = lanes.pinned_output(n_all);
   }
-  return steps;
-}
 
-bool Model::forward(std::span<const ForwardArgs> batches, Lanes& lanes) const {
-  std::vector<StepContext> steps = begin_steps(batches, lanes);
-  const bool is_done = run_layers(batches, steps);
-  if (is_done) compute_all_logits(batches, steps);
+  float* of(uint32_t index) const {
+    if (on_host_) return batches_[index].logits;
+    float* row = reachable_;
+    for (uint32_t i = 0; i < index; ++i) row += n_of(batches_[i]);
+    return row;
+  }
+
+  /// Of the first n batches, whose devices are done.
+  void copy_out(uint32_t n) const {
+    for (uint32_t i = 0; i < n && !on_host_; ++i) {
+      std::copy_n(of(i), n_of(batches_[i]), batches_[i].logits);
+    }
+  }
+
+ private:
+  uint64_t n_of(const ForwardArgs& args) const { return args.logit_tokens.size() * n_vocab_; }
+
+  std::span<const ForwardArgs> batches_;
+  uint64_t n_vocab_;
+  bool on_host_;
+  float* reachable_ = nullptr;
+};
+
+uint32_t Model::forward(std::span<const ForwardArgs> batches, Lanes& lanes) const {
+  const LogitRows logits(batches, config_.n_vocab, placement_.output == Lanes::kHost, lanes);
+  const auto n_batches = static_cast<uint32_t>(batches.size());
+  uint32_t next = 0, n_done = 0;
+  std::vector<InFlight> in_flight;
+  for (; next < std::min(n_batches, lanes.n_slots()); ++next) {
+    in_flight.push_back({next, next, 0, begin_batch(batches[next], next, n_batches, lanes)});
+  }
+  bool is_stopped = false;
+  while (n_done < n_batches && !is_stopped) {
+    // One after the other a layer on; who is through makes room for the next.
+    for (InFlight& b : in_flight) {
+      if (b.layer == config_.n_layers) continue;
+      is_stopped = std::ranges::any_of(batches, [](const ForwardArgs& args) {
+        return args.stop != nullptr && args.stop->load(std::memory_order_relaxed);
+      });
+      if (is_stopped) break;
+      lanes.select(b.slot);
+      end_layer(weights_.layers[b.layer], placement_.layers[b.layer], b.layer, *b.step);
+      if (++b.layer < config_.n_layers) {
+        begin_layer(weights_.layers[b.layer], placement_.layers[b.layer], b.layer, *b.step);
+        continue;
+      }
+      if (!batches[b.index].logit_tokens.empty()) {
+        compute_logits(batches[b.index], *b.step, logits.of(b.index));
+      }
+      ++n_done;
+      if (next == n_batches) continue;
+      lanes.vacate(b.slot);
+      b.step.emplace(begin_batch(batches[next], b.slot, batches.size(), lanes));
+      b.index = next++;
+      b.layer = 0;
+    }
+  }
   lanes.finish();
-  return is_done;
+  logits.copy_out(n_done);
+  return n_done;
 }
 
 }  // namespace hybrid

@@ -58,20 +58,23 @@ class Model {
   uint64_t packed_bytes() const { return packed_.n_bytes(); }
   uint64_t decode_bytes() const { return decode_.n_bytes(); }
 
-  /// One pass over all layers, of as many micro-batches as the lanes have in flight at most, half
-  /// a layer apart: each may follow the one before it in the same sequence. False where `stop` (of
-  /// any) ended it early; the cache rows of all of them are then undefined.
-  bool forward(std::span<const ForwardArgs> batches, Lanes& lanes) const;
+  /// One pass over all layers for each micro-batch, as many at a time as the lanes have in flight,
+  /// half a layer apart: each may follow the one before it in the same sequence. Returns how many
+  /// of them, from the first on, are done: all, unless `stop` (of any) ended it early; the cache
+  /// rows of the others are then undefined.
+  uint32_t forward(std::span<const ForwardArgs> batches, Lanes& lanes) const;
 
   const ModelPlacement& placement() const { return placement_; }
   const ModelDevices& devices() const { return devices_; }
 
  private:
-  std::vector<StepContext> begin_steps(std::span<const ForwardArgs> batches, Lanes& lanes) const;
-  bool run_layers(std::span<const ForwardArgs> batches, std::span<StepContext> steps) const;
+  struct InFlight;
+  class LogitRows;
+  /// Up to the host's part of layer 0; n_batches: of the pass.
+  StepContext begin_batch(const ForwardArgs& args, uint32_t slot, size_t n_batches,
+                          Lanes& lanes) const;
   /// Into `to`, in the memory that placement_.output may write.
   void compute_logits(const ForwardArgs& args, StepContext& step, float* to) const;
-  void compute_all_logits(std::span<const ForwardArgs> batches, std::span<StepContext> steps) const;
 
   GgufFile file_;
   ModelConfig config_;

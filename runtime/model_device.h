@@ -12,10 +12,15 @@
 
 namespace hybrid {
 
+class HostClock;
+
 class ModelDevice {
  public:
   virtual ~ModelDevice() = default;
   virtual Device& device() = 0;
+
+  /// Where the host's time is modelled beside it; null: it is not.
+  virtual HostClock* host_clock() { return nullptr; }
 
   /// How weights lie in its memory.
   virtual DeviceLayout layout() const = 0;

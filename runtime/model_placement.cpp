@@ -4,6 +4,16 @@
 
 namespace hybrid {
 
+bool LayerPlacement::has_routed(uint32_t processor) const {
+  if (split.empty()) return routed == processor;
+  return std::ranges::any_of(split,
+                             [&](const PlacedExperts& p) { return p.processor == processor; });
+}
+
+bool ModelPlacement::is_split() const {
+  return std::ranges::any_of(layers, [](const LayerPlacement& l) { return !l.split.empty(); });
+}
+
 ModelPlacement ModelPlacement::on_cpu(uint32_t n_layers) {
   ModelPlacement placement;
   placement.layers.resize(n_layers);

@@ -54,10 +54,12 @@ std::vector<Weight*> packable_weights(ModelWeights& weights, const TensorSet& ke
   for (LayerWeights& w : weights.layers) {
     add(all, {&w.q, &w.q_a, &w.q_b, &w.kv_a, &w.attn_output});
     add(all, {&w.dense.gate, &w.dense.up, &w.dense.down});
-    ExpertWeights& e = w.experts;
-    add(all, {&e.gate, &e.up, &e.down});
-    // The up rows of a merged tensor begin in the middle of a panel otherwise.
-    if (!e.gate_up.empty() && e.gate_up.n_rows() / 2 % kPanelRows == 0) add(all, {&e.gate_up});
+    for (ExpertPart& part : w.experts) {
+      ExpertWeights& e = part.w;
+      add(all, {&e.gate, &e.up, &e.down});
+      // The up rows of a merged tensor begin in the middle of a panel otherwise.
+      if (!e.gate_up.empty() && e.gate_up.n_rows() / 2 % kPanelRows == 0) add(all, {&e.gate_up});
+    }
     add(all, {&w.shared.gate, &w.shared.up, &w.shared.down});
   }
   add(all, {&weights.output});
@@ -122,12 +124,11 @@ void PackedWeights::pack(ModelWeights& weights, const TensorSet& kept, Workers& 
   fill(all, workers, progress);
 }
 
-void PackedWeights::load(const GgufFile& model, ModelWeights& weights, const TensorSet& kept,
-                         Workers& workers, const LoadProgress& progress,
+void PackedWeights::load(const GgufFile& model, const std::vector<Weight*>& all,
+                         bool is_whole_model, Workers& workers, const LoadProgress& progress,
                          std::vector<std::string>& notes) {
-  const std::vector<Weight*> all = packable_weights(weights, kept);
   if (all.empty()) return;
-  if (all.size() < packable_weights(weights).size()) {
+  if (!is_whole_model) {
     take(all);
     fill(all, workers, progress);
     const auto is_there = [](const std::filesystem::path& path) {

@@ -29,11 +29,11 @@ class PackedWeights {
   void pack(ModelWeights& weights, const TensorSet& kept, Workers& workers,
             const LoadProgress& progress);
 
-  /// The same from the model's cache, where there is a valid one (panel_cache_paths()); otherwise
-  /// packs. Why a cache that is there was not used is added to `notes`; a cache holds all weights,
-  /// so where some are kept out it is not used.
-  void load(const GgufFile& model, ModelWeights& weights, const TensorSet& kept, Workers& workers,
-            const LoadProgress& progress, std::vector<std::string>& notes);
+  /// The same of `all` from the model's cache, where there is a valid one (panel_cache_paths());
+  /// otherwise packs. Why a cache that is there was not used is added to `notes`; a cache holds all
+  /// weights, so it is used for whole models alone.
+  void load(const GgufFile& model, const std::vector<Weight*>& all, bool is_whole_model,
+            Workers& workers, const LoadProgress& progress, std::vector<std::string>& notes);
 
   /// What write_panel_cache() takes.
   PanelMemory memory() { return {{panels_.data(), panels_.n_bytes()}, exponents_}; }

@@ -41,6 +41,7 @@ class Builder {
     const ModelConfig& config = view_.config;
     out_.inventory = make_inventory(view_.file, config.moe.n_used);
     out_.model.n_layers = config.n_layers;
+    out_.model.n_used = config.moe.n_used;
     out_.model.hidden_bytes = config.n_embd * sizeof(float);
     const AttentionOptions& attention = plan_.settings.execution.attention;
     out_.model.attention = {config.mla, attention.mla, attention.key_type};
@@ -76,7 +77,7 @@ class Builder {
     out_.cpu_weights.push_back(cpu_weights(index, n, n_all));
     piece.cpu_bytes = out_.cpu_weights.back().taken();
     const uint64_t file_bytes = t.tensor->info.n_bytes;
-    piece.accelerator_bytes = device_bytes(layout_, plan_.tensors[index]) / n_all * n;
+    piece.accelerator_bytes = device_bytes(layout_, plan_.tensors[index], n_all) / n_all * n;
     piece.panel_bytes = panel_bytes(index) / n_all * n;
     piece.token_bytes = t.bytes_per_token * n / n_all;
     piece.type = t.tensor->info.type;

@@ -193,6 +193,7 @@ PlacementPlan place(const ModelView& view, const RunSettings& settings,
                     const std::vector<PlacementRule>& rules, const PlanMachine& machine) {
   RunSettings with_kept = settings;
   with_kept.kept = tensors_on_disk(view.file, rules);
+  with_kept.execution.split_experts = splits_experts(rules, machine);
   PlacementPlan plan{.run = plan_run(view.file, view.config, view.weights, with_kept),
                      .machine = machine,
                      .rules = rules};

@@ -4,7 +4,6 @@
 #include <set>
 
 #include "base/error.h"
-#include "placement/step_cost.h"
 
 namespace hybrid {
 
@@ -70,17 +69,23 @@ std::string_view layout_name(const PlacementPlan& plan, uint32_t tensor, uint32_
                                                     : name_of(layout);
 }
 
+LaneTimes token_lanes(const PlacementPlan& plan, uint64_t n_past) {
+  return LaneModel(plan.input.model, plan.devices).token(plan.fit.placement, n_past);
+}
+
+LaneTimes prefill_lanes(const PlacementPlan& plan, uint64_t n_past) {
+  const SequencePlan& s = plan.run.sequence;
+  return LaneModel(plan.input.model, plan.devices)
+      .prompt(plan.fit.placement, n_past, uint64_t{s.n_in_pass} * s.n_ubatch, s.prompt_cut());
+}
+
 double decode_rate(const PlacementPlan& plan, uint64_t n_past) {
-  if (!plan.fits()) return 0;
-  const StepCost cost(plan.input.model, plan.devices);
-  return 1 / cost.step_seconds(plan.fit.placement, {.n_past = n_past});
+  return plan.fits() ? 1 / token_lanes(plan, n_past).seconds : 0;
 }
 
 double prefill_rate(const PlacementPlan& plan, uint64_t n_past) {
-  if (!plan.fits()) return 0;
-  const uint32_t n = plan.run.sequence.n_ubatch;
-  const StepCost cost(plan.input.model, plan.devices);
-  return n / cost.step_seconds(plan.fit.placement, {.n_tokens = n, .n_past = n_past});
+  const uint32_t n = plan.run.sequence.n_ubatch * plan.run.sequence.n_in_pass;
+  return plan.fits() ? n / prefill_lanes(plan, n_past).seconds : 0;
 }
 
 std::string basis_text(const PlacementPlan& plan) {

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "placement/lane_model.h"
 #include "runtime/placement_plan.h"
 
 namespace hybrid {
@@ -39,10 +40,15 @@ std::string_view accelerator_layout(const PlacementPlan& plan, TensorLayout layo
 /// "panels" and the like, where a tensor lies.
 std::string_view layout_name(const PlacementPlan& plan, uint32_t tensor, uint32_t device);
 
+/// What each processor has to do for a token behind n_past cached ones, and for the micro-batches
+/// of a prompt that are computed together. Seconds are infinite where a rate is not known.
+LaneTimes token_lanes(const PlacementPlan& plan, uint64_t n_past = 0);
+LaneTimes prefill_lanes(const PlacementPlan& plan, uint64_t n_past = 0);
+
 /// Tokens per second, one after the other, behind n_past cached ones; 0 where it does not fit.
 double decode_rate(const PlacementPlan& plan, uint64_t n_past = 0);
 
-/// Of a micro-batch behind n_past cached tokens; 0 where it does not fit or a rate is not known.
+/// Of these micro-batches; 0 where it does not fit or a rate is not known.
 double prefill_rate(const PlacementPlan& plan, uint64_t n_past = 0);
 
 /// Where the rates come from, that of DISK among them where something is on it.

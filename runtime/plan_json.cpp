@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -168,6 +170,18 @@ Json model_json(const ModelHeaders& model) {
 
 Json rate_json(double rate) { return rate > 0 ? Json(rate) : Json(); }
 
+/// Seconds; null where a rate is not known.
+Json lanes_json(const PlacementPlan& plan, const LaneTimes& times) {
+  const auto number = [](double x) { return std::isfinite(x) ? Json(x) : Json(); };
+  Json devices = Json::array();
+  for (size_t d = 0; d < plan.devices.size(); ++d) {
+    devices.push_back({{"name", text_of(plan.devices[d].name)},
+                       {"busy_s", number(times.busy_seconds[d])},
+                       {"link_s", number(times.link_seconds[d])}});
+  }
+  return {{"seconds", number(times.seconds)}, {"devices", devices}};
+}
+
 Json contexts_json(const PlacementPlan& plan) {
   Json contexts = Json::array();
   for (const uint32_t n_past : shown_positions(plan.run.sequence.n_ctx)) {
@@ -209,6 +223,9 @@ Json plan_json(const ModelHeaders& model, const PlacementPlan& plan, const PlanC
            {{"pp_tps", rate_json(prefill_rate(plan))},
             {"tg_tps", rate_json(decode_rate(plan))},
             {"contexts", contexts_json(plan)},
+            {"lanes",
+             {{"token", lanes_json(plan, token_lanes(plan))},
+              {"prefill", lanes_json(plan, prefill_lanes(plan))}}},
             {"basis", basis_text(plan)}}},
           {"rules", rules_json(plan)},
           {"tensors", tensors_json(plan)}};

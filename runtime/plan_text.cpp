@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 #include "base/error.h"
@@ -263,14 +264,45 @@ std::string rate_text(double rate) {
   return rate > 0 ? fmt::format("{:.{}f}", rate, rate < 100 ? 1 : 0) : "unknown";
 }
 
+/// How long each processor works, and which of it the others hide.
+std::string lanes_text(const PlacementPlan& plan) {
+  if (plan.devices.size() == 1 || !plan.fits()) return {};
+  std::vector<std::string> head{"predicted, ms"};
+  for (const PlacementDevice& d : plan.devices) {
+    head.push_back(text_of(d.name));
+    if (d.name.is_accelerator()) head.push_back("its link");
+  }
+  head.emplace_back("all");
+  TextTable table("<" + std::string(head.size() - 1, '>'));
+  table.add(head);
+  const auto add = [&](std::string what, const LaneTimes& times) {
+    const auto text = [](double seconds) {
+      return std::isfinite(seconds) ? fmt::format("{:.2f}", seconds * 1e3) : "unknown";
+    };
+    std::vector<std::string> row{std::move(what)};
+    for (size_t d = 0; d < plan.devices.size(); ++d) {
+      row.push_back(text(times.busy_seconds[d]));
+      if (plan.devices[d].name.is_accelerator()) row.push_back(text(times.link_seconds[d]));
+    }
+    row.push_back(text(times.seconds));
+    table.add(row);
+  };
+  add("a token", token_lanes(plan));
+  add(plan.run.sequence.n_in_pass == 1 ? "a micro-batch" : "these micro-batches",
+      prefill_lanes(plan));
+  return "\n" + table.str();
+}
+
 std::string predicted_text(const PlacementPlan& plan) {
   TextTable table("<>>");
-  table.add({"predicted, t/s", "decode", "prefill of a micro-batch"});
+  const uint32_t n = plan.run.sequence.n_in_pass;
+  table.add({"predicted, t/s", "decode",
+             n == 1 ? "prefill of a micro-batch" : fmt::format("prefill of {} micro-batches", n)});
   for (const uint32_t n_past : shown_positions(plan.run.sequence.n_ctx)) {
     table.add({fmt::format("behind {}", plural(n_past, "token")),
                rate_text(decode_rate(plan, n_past)), rate_text(prefill_rate(plan, n_past))});
   }
-  return "\n" + table.str() + basis_text(plan) + "\n";
+  return "\n" + table.str() + basis_text(plan) + "\n" + lanes_text(plan);
 }
 
 std::string verdict_text(const ModelHeaders& model, const PlacementPlan& plan,

@@ -20,7 +20,7 @@ std::unordered_map<const GgufTensor*, uint64_t> packed_sizes(const ModelWeights&
   std::unordered_map<const GgufTensor*, uint64_t> sizes;
   if (!settings.pack) return sizes;
   for (const Weight* w : packable_weights(weights, settings.kept)) {
-    sizes[w->source] = packed_bytes(*w) + packed_panels(*w);
+    sizes[w->source] += packed_bytes(*w) + packed_panels(*w);  // of all its parts
   }
   return sizes;
 }

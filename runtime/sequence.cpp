@@ -76,7 +76,7 @@ std::string step_text(std::span<const ForwardArgs> batches) {
 
 }  // namespace
 
-bool Sequence::run(std::span<const ForwardArgs> batches) {
+uint32_t Sequence::run(std::span<const ForwardArgs> batches) {
   const bool is_token = batches.size() == 1 && batches.front().tokens.size() == 1;
   lanes_.host().use(!is_token && batch_workers_ ? *batch_workers_ : decode_workers_);
   const TraceZone zone(trace_, trace_ == nullptr ? 0 : trace_->track("steps"),
@@ -113,7 +113,7 @@ bool Sequence::append_together(std::span<const Part> parts, const std::atomic<bo
                           .logit_tokens = logit_tokens,
                           .logits = logits.data(),
                           .stop = stop};
-  if (!first.run({&batch, 1})) return false;
+  if (first.run({&batch, 1}) == 0) return false;
   std::span<const float> rows = logits;
   for (const Part& part : parts) {
     const auto own = rows.first(part.logits == nullptr ? 0 : n_vocab);
@@ -175,17 +175,18 @@ bool Sequence::append(const AppendArgs& args) {
   const auto first_position = static_cast<uint32_t>(tokens_.size());
   for (uint32_t done = 0; done < n_total;) {
     std::vector<Chunk> chunks;
-    for (uint32_t end = done; end < n_total && chunks.size() < plan_.n_in_flight;) {
+    for (uint32_t end = done; end < n_total && chunks.size() < plan_.n_in_pass;) {
       chunks.push_back(chunk_of(args, first_position, end));
       end += chunks.back().n_tokens();
     }
     std::vector<ForwardArgs> batches;
     for (const Chunk& chunk : chunks) batches.push_back(chunk.forward_args());
-    if (!run(batches)) return false;
-    for (const ForwardArgs& batch : batches) {
+    const uint32_t n_done = run(batches);
+    for (const ForwardArgs& batch : std::span(batches).first(n_done)) {
       keep(batch.tokens, {batch.logits, batch.logit_tokens.size() * model_.config().n_vocab});
       done += static_cast<uint32_t>(batch.tokens.size());
     }
+    if (n_done < batches.size()) return false;
   }
   return true;
 }

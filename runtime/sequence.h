@@ -22,6 +22,7 @@ class Sequence {
   const SequencePlan& plan() const { return plan_; }
   /// What its buffers really hold, without those that each thread keeps.
   uint64_t held_bytes() const { return lanes_.held_bytes(); }
+  LaneUse lane_use() const { return lanes_.use(); }
 
   uint32_t n_ctx() const { return plan_.n_ctx; }
   uint32_t n_free() const { return n_ctx() - static_cast<uint32_t>(tokens_.size()); }
@@ -76,8 +77,8 @@ class Sequence {
   struct Chunk;
   /// The micro-batch of args' tokens from `first` on; token 0 goes to first_position.
   Chunk chunk_of(const AppendArgs& args, uint32_t first_position, uint32_t first);
-  /// Micro-batches, with this sequence's threads and buffers.
-  bool run(std::span<const ForwardArgs> batches);
+  /// Micro-batches, with this sequence's threads and buffers. Returns how many are done.
+  uint32_t run(std::span<const ForwardArgs> batches);
   /// Takes tokens that have been run; throws Error where their logits are not finite.
   void keep(std::span<const TokenId> tokens, std::span<const float> logits);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/rounding.h"
 #include "base/units.h"
 #include "runtime/activations.h"
 #include "tensor/matmul.h"
@@ -36,9 +37,14 @@ SequencePlan plan_sequence(const ModelConfig& config, const ModelWeights& weight
                     .cache = mla_cache_shape(config.mla, config.n_layers, n_ctx, options.attention),
                     .attention = MlaPlan(config.mla, options.attention, n_ctx, n_ubatch),
                     .fused_moe = options.fused_moe,
-                    .n_in_flight = n_ubatch < n_ctx ? options.n_in_flight : 1};
+                    .n_in_flight = n_ubatch < n_ctx ? options.n_in_flight : 1,
+                    .split_experts = options.split_experts};
+  if (plan.n_in_flight > 1) {
+    plan.n_in_pass =
+        std::max(plan.n_in_flight, divide_up(std::min(options.n_batch, n_ctx), n_ubatch));
+  }
   plan.cache_bytes = plan.cache.n_bytes();
-  plan.row_bytes = plan.n_in_flight * Activations::n_bytes(config, n_ubatch);
+  plan.row_bytes = plan.n_in_flight * Activations::n_bytes(config, n_ubatch, plan.split_experts);
   plan.buffer_bytes = plan.row_bytes + HostOps::n_bytes(config, plan.attention, plan.host_sizes());
   plan.thread_bytes = plan.attention.thread_bytes() + row_thread_bytes(weights);
   // The caller's thread is a member of both teams.

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "attention/mla_attention.h"
+#include "placement/prompt_cut.h"
 #include "runtime/host_ops.h"
 
 namespace hybrid {
@@ -21,7 +22,8 @@ struct ExecutionOptions {
   /// Micro-batches of a prompt that are begun and not ended: two keep a device busy while the host
   /// computes experts.
   uint32_t n_in_flight = 1;
-  Trace* trace = nullptr;  // filled with what is done when
+  bool split_experts = false;  // some layer's routed experts may lie on several processors
+  Trace* trace = nullptr;      // filled with what is done when
 };
 
 struct SequencePlan {
@@ -31,12 +33,15 @@ struct SequencePlan {
   MlaPlan attention;
   bool fused_moe = true;
   uint32_t n_in_flight = 1;  // see ExecutionOptions; 1 where one holds the whole context
+  uint32_t n_in_pass = 1;    // micro-batches that are run in one pass: those of -b, with devices
+  bool split_experts = false;
   uint64_t cache_bytes = 0;
   uint64_t row_bytes = 0;     // between operations (Activations), of all micro-batches in flight
   uint64_t buffer_bytes = 0;  // of micro-batches on the CPU: these, and those of HostOps
   uint64_t thread_bytes = 0;  // that each thread keeps beside them, at most
   uint32_t n_threads = 0;     // that keep them
 
+  PromptCut prompt_cut() const { return {n_ubatch, n_in_flight, n_in_pass}; }
   HostOps::Sizes host_sizes() const { return {n_ubatch, n_in_flight, fused_moe}; }
   uint64_t activation_bytes() const { return buffer_bytes + n_threads * thread_bytes; }
   uint64_t n_bytes() const { return cache_bytes + activation_bytes(); }

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "runtime/host_ops.h"
+#include "runtime/op_work.h"
 #include "runtime/sequence_plan.h"
 #include "tensor/simulated_device.h"
 
@@ -32,8 +33,9 @@ class SimulatedOps : public LayerOps {
   void gated_ffn(const FfnWeights& w, float* y) override;
   void route(const LayerWeights& w, uint32_t moe_layer, const float* logits, int32_t* ids,
              float* weights) override;
-  void routed_experts(const ExpertWeights& w, const int32_t* ids, const float* weights,
+  void routed_experts(const RoutedExperts& experts, const int32_t* ids, const float* weights,
                       float* y) override;
+  void expert_rows(const ExpertPart& part, const int32_t* ids, float* rows) override;
 
  private:
   const ModelConfig& config_;
@@ -43,13 +45,7 @@ class SimulatedOps : public LayerOps {
   HostOps host_;
   std::unique_ptr<LayerOps> traced_;  // host_ with zones
   LayerOps& ops_;
-  struct Slot {
-    uint32_t n_tokens = 0;
-    DeviceWork attention;  // of a layer in this step
-  };
-  std::vector<Slot> slots_;
-  Slot* now_ = nullptr;
-  uint32_t n_input_rows_ = 0;
+  OpWork work_;
 };
 
 }  // namespace hybrid

@@ -43,7 +43,7 @@ uint64_t step_bytes(const Model& model, const AttentionOptions& attention, const
   uint64_t common = 0, routed = 0;
   for (const LayerWeights& layer : w.layers) {
     common += common_bytes(layer);
-    routed += routed_bytes(layer.experts);
+    for (const ExpertPart& part : layer.experts) routed += routed_bytes(part.w);
   }
   uint64_t n = common + step.n_tokens * w.token_embd.row_bytes();
   if (step.with_logits) n += w.output.rows.data.size();

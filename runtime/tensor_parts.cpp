@@ -39,6 +39,11 @@ std::vector<TensorPart> parts_of(const InventoryTensor& t, std::span<const Place
   return parts;
 }
 
+bool splits_experts(std::span<const PlacementRule> rules, const PlanMachine& machine) {
+  return machine.has_accelerators() &&
+         std::ranges::any_of(rules, [](const PlacementRule& r) { return r.experts.has_value(); });
+}
+
 TensorSet tensors_on_disk(const GgufFile& file, std::span<const PlacementRule> rules) {
   TensorSet kept;
   const auto is_disk = [&](const TensorPart& part) {

@@ -7,6 +7,7 @@
 
 #include "placement/inventory.h"
 #include "placement/rules.h"
+#include "runtime/plan_machine.h"
 #include "runtime/weights.h"
 
 namespace hybrid {
@@ -22,6 +23,10 @@ struct TensorPart {
 std::vector<TensorPart> parts_of(const InventoryTensor& tensor,
                                  std::span<const PlacementRule> rules,
                                  const std::vector<uint32_t>& matches);
+
+/// Whether experts of a layer may come to lie on several processors: some rule has a range of them,
+/// and there are devices.
+bool splits_experts(std::span<const PlacementRule> rules, const PlanMachine& machine);
 
 /// Tensors that rules leave in the mapped file. Throws Error where rules divide a tensor's experts
 /// between DISK and memory: packing takes whole tensors.

@@ -63,10 +63,15 @@ void TracedOps::route(const LayerWeights& w, uint32_t moe_layer, const float* lo
   ops_.route(w, moe_layer, logits, ids, weights);
 }
 
-void TracedOps::routed_experts(const ExpertWeights& w, const int32_t* ids, const float* weights,
-                               float* y) {
-  const TraceZone zone(&trace_, track_, "routed_experts", name_of(w.down));
-  ops_.routed_experts(w, ids, weights, y);
+void TracedOps::routed_experts(const RoutedExperts& experts, const int32_t* ids,
+                               const float* weights, float* y) {
+  const TraceZone zone(&trace_, track_, "routed_experts", name_of(experts.parts[0].w.down));
+  ops_.routed_experts(experts, ids, weights, y);
+}
+
+void TracedOps::expert_rows(const ExpertPart& part, const int32_t* ids, float* rows) {
+  const TraceZone zone(&trace_, track_, "expert_rows", name_of(part.w.down));
+  ops_.expert_rows(part, ids, rows);
 }
 
 }  // namespace hybrid

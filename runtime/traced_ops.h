@@ -28,8 +28,9 @@ class TracedOps : public LayerOps {
   void gated_ffn(const FfnWeights& w, float* y) override;
   void route(const LayerWeights& w, uint32_t moe_layer, const float* logits, int32_t* ids,
              float* weights) override;
-  void routed_experts(const ExpertWeights& w, const int32_t* ids, const float* weights,
+  void routed_experts(const RoutedExperts& experts, const int32_t* ids, const float* weights,
                       float* y) override;
+  void expert_rows(const ExpertPart& part, const int32_t* ids, float* rows) override;
 
  private:
   LayerOps& ops_;

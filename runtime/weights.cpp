@@ -140,16 +140,18 @@ void bind_experts(Binder& bind, const std::string& layer, const ModelConfig& c, 
       bind.refuse(layer + "exp_probs_b.bias", "the first MoE layer has none");
     w.router_bias = bind.get_vector(layer + "exp_probs_b.bias", moe.n_experts);
   }
+  w.experts.push_back({0, moe.n_experts, {}});
+  ExpertWeights& experts = w.experts.back().w;
   if (bind.has(layer + "ffn_gate_up_exps.weight")) {
-    w.experts.gate_up = bind.get_weight(layer + "ffn_gate_up_exps.weight",
-                                        {c.n_embd, 2 * uint64_t{moe.ff_dim}, moe.n_experts});
+    experts.gate_up = bind.get_weight(layer + "ffn_gate_up_exps.weight",
+                                      {c.n_embd, 2 * uint64_t{moe.ff_dim}, moe.n_experts});
   } else {
-    w.experts.gate =
+    experts.gate =
         bind.get_weight(layer + "ffn_gate_exps.weight", {c.n_embd, moe.ff_dim, moe.n_experts});
-    w.experts.up =
+    experts.up =
         bind.get_weight(layer + "ffn_up_exps.weight", {c.n_embd, moe.ff_dim, moe.n_experts});
   }
-  w.experts.down =
+  experts.down =
       bind.get_weight(layer + "ffn_down_exps.weight", {moe.ff_dim, c.n_embd, moe.n_experts});
   if (moe.n_shared > 0) {
     w.shared = bind_ffn(bind, layer, "_shexp", c.n_embd, uint64_t{moe.ff_dim} * moe.n_shared);

@@ -35,15 +35,15 @@ struct LayerWeights {
   Weight kv_a;            // {n_embd, kv_lora + qk_rope}
   FloatVector kv_a_norm;  // [kv_lora]
   MlaUpProjection kv_up;
-  MlaDecodeWeights decode;   // made from kv_up by the loader; may be empty
-  PanelMatrix prefill_keys;  // the same, on GPUs alone
-  Weight attn_output;        // {n_heads * v_dim, n_embd}
-  FloatVector ffn_norm;      // [n_embd]
-  FfnWeights dense;          // leading dense layers
-  Weight router;             // {n_embd, n_experts}; empty in dense layers
-  FloatVector router_bias;   // [n_experts] or empty
-  ExpertWeights experts;
-  FfnWeights shared;  // empty without shared experts
+  MlaDecodeWeights decode;          // made from kv_up by the loader; may be empty
+  PanelMatrix prefill_keys;         // the same, on GPUs alone
+  Weight attn_output;               // {n_heads * v_dim, n_embd}
+  FloatVector ffn_norm;             // [n_embd]
+  FfnWeights dense;                 // leading dense layers
+  Weight router;                    // {n_embd, n_experts}; empty in dense layers
+  FloatVector router_bias;          // [n_experts] or empty
+  std::vector<ExpertPart> experts;  // one, unless the layer's are split (split_experts())
+  FfnWeights shared;                // empty without shared experts
 };
 
 struct ModelWeights {
@@ -69,8 +69,10 @@ void for_weights(const ModelWeights& weights, const Body& body) {
     for (const FfnWeights* ffn : {&w.dense, &w.shared}) {
       for (const Weight* each : {&ffn->gate, &ffn->up, &ffn->down}) call(*each);
     }
-    const ExpertWeights& e = w.experts;
-    for (const Weight* each : {&e.gate, &e.up, &e.gate_up, &e.down}) call(*each);
+    for (const ExpertPart& part : w.experts) {
+      const ExpertWeights& e = part.w;
+      for (const Weight* each : {&e.gate, &e.up, &e.gate_up, &e.down}) call(*each);
+    }
   }
   call(weights.output);
 }

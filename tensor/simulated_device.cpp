@@ -34,6 +34,10 @@ PinnedMemory& pinned_memory() {
   return memory;
 }
 
+double time_of(uint64_t n, double per_second) {
+  return per_second > 0 ? static_cast<double>(n) / per_second : 0;
+}
+
 /// Whether [data, data + n_bytes) lies in one of them.
 bool lies_in(const Allocations& allocations, const std::byte* data, uint64_t n_bytes) {
   const auto next = allocations.upper_bound(data);
@@ -59,6 +63,10 @@ struct SimulatedDevice::Impl {
   void fail_with(const std::string& message) {  // locked
     if (error.empty()) error = fmt::format("{} failed: {}", title_of(options.index), message);
     changed.notify_all();
+  }
+
+  void host_waits_until(double seconds) const {
+    if (options.host_clock) options.host_clock->wait_until(seconds);
   }
 
   /// The lock and the memory of one kind.
@@ -104,6 +112,7 @@ class Event : public DeviceEvent {
   void wait(std::chrono::milliseconds limit) override {
     const std::shared_ptr<const Record> record = last;
     device_->wait(limit, "an event", [&] { return record == nullptr || record->is_done; });
+    if (record != nullptr) device_->host_waits_until(record->seconds);
   }
   const DeviceImpl* device() const { return device_.get(); }
 
@@ -128,21 +137,18 @@ class Stream : public SimulatedStream {
   }
 
   void enqueue(const DeviceWork& work, std::function<void()> body) override {
-    const DeviceRates& r = rates();
-    const double seconds = std::max(time(work.n_bytes, r.memory_bytes_per_s),
-                                    time(work.n_multiply_adds, r.multiply_adds_per_s));
-    add({.body = std::move(body), .seconds = r.launch_s + seconds});
+    add({.body = std::move(body), .seconds = rates().launch_s + work.seconds(rates())});
   }
 
   void copy_to_device(std::byte* device, const std::byte* host, uint64_t n_bytes) override {
     check(DeviceMemory::Where::device, device, n_bytes);
     check(DeviceMemory::Where::host, host, n_bytes);
-    add_copy(device, host, n_bytes, rates().link_bytes_per_s);
+    add_copy(device, host, n_bytes, rates().link_bytes_per_s, rates().copy_s);
   }
   void copy_to_host(std::byte* host, const std::byte* device, uint64_t n_bytes) override {
     check(DeviceMemory::Where::device, device, n_bytes);
     check(DeviceMemory::Where::host, host, n_bytes);
-    add_copy(host, device, n_bytes, rates().link_bytes_per_s);
+    add_copy(host, device, n_bytes, rates().link_bytes_per_s, rates().copy_s);
   }
   void copy_on_device(std::byte* to, const std::byte* from, uint64_t n_bytes) override {
     check(DeviceMemory::Where::device, to, n_bytes);
@@ -165,6 +171,7 @@ class Stream : public SimulatedStream {
 
   void synchronize(std::chrono::milliseconds limit) override {
     device_->wait(limit, "a queue", [&] { return items_.empty() && !works_; });
+    device_->host_waits_until(modelled_seconds());
   }
 
   double modelled_seconds() const override {
@@ -181,15 +188,12 @@ class Stream : public SimulatedStream {
   struct Item {
     std::function<void()> body = {};
     double seconds = 0;
+    double not_before = 0;  // when the host queued it
     std::shared_ptr<Record> record = {};
     std::shared_ptr<const Record> awaited = {};
   };
 
   const DeviceRates& rates() const { return device_->options.rates; }
-  static double time(uint64_t n, double per_second) {
-    return per_second > 0 ? static_cast<double>(n) / per_second : 0;
-  }
-
   void check(DeviceMemory::Where where, const std::byte* data, uint64_t n_bytes) const {
     if (device_->holds(where, data, n_bytes)) return;
     const bool on_device = where == DeviceMemory::Where::device;
@@ -199,13 +203,15 @@ class Stream : public SimulatedStream {
 
   void add(Item item) {
     const std::lock_guard lock(device_->mutex);
+    if (device_->options.host_clock) item.not_before = device_->options.host_clock->seconds();
     items_.push_back(std::move(item));
     device_->changed.notify_all();
   }
-  void add_copy(std::byte* to, const std::byte* from, uint64_t n_bytes, double rate) {
+  void add_copy(std::byte* to, const std::byte* from, uint64_t n_bytes, double rate,
+                double more_seconds = 0) {
     if (n_bytes == 0) return;
     add({.body = [=] { std::memcpy(to, from, n_bytes); },
-         .seconds = rates().launch_s + time(n_bytes, rate)});
+         .seconds = rates().launch_s + more_seconds + time_of(n_bytes, rate)});
   }
 
   // ---- the queue's thread ----
@@ -243,7 +249,7 @@ class Stream : public SimulatedStream {
     }
     lock.lock();
     if (!error.empty()) return device_->fail_with(error);
-    seconds_ += item.seconds;
+    seconds_ = std::max(seconds_, item.not_before) + item.seconds;
     busy_seconds_ += item.seconds;
   }
 
@@ -260,6 +266,16 @@ class Stream : public SimulatedStream {
 };
 
 }  // namespace
+
+double DeviceWork::seconds(const DeviceRates& rates) const {
+  return std::max(time_of(n_bytes, rates.memory_bytes_per_s),
+                  time_of(n_multiply_adds, rates.multiply_adds_per_s));
+}
+
+void HostClock::work(const DeviceWork& work) {
+  seconds_ += work.seconds(rates_);
+  busy_seconds_ += work.seconds(rates_);
+}
 
 SimulatedDevice::SimulatedDevice(SimulatedOptions options)
     : Device(options.capacity_bytes), impl_(std::make_shared<Impl>(std::move(options))) {}

@@ -8,7 +8,9 @@
 // products, on a clock of its queue; events carry the clock's time from queue to queue. So two runs
 // take the same modelled time to the last digit, however busy this machine is.
 
+#include <algorithm>
 #include <functional>
+#include <memory>
 
 #include "tensor/device.h"
 
@@ -20,6 +22,7 @@ struct DeviceRates {
   double multiply_adds_per_s = 0;
   double link_bytes_per_s = 0;  // copies, in each direction
   double launch_s = 0;          // of each piece of work and each copy
+  double copy_s = 0;            // of each copy, beside that
 };
 
 /// What one piece of work reads and writes of the device's memory, and multiplies. It lasts as long
@@ -27,12 +30,31 @@ struct DeviceRates {
 struct DeviceWork {
   uint64_t n_bytes = 0;
   uint64_t n_multiply_adds = 0;
+
+  double seconds(const DeviceRates& rates) const;
+};
+
+/// The clock of the thread that queues work, where the host's time is modelled, too: nothing that
+/// it queues begins earlier, and it is set on by what it waits for.
+class HostClock {
+ public:
+  explicit HostClock(const DeviceRates& rates) : rates_(rates) {}
+
+  void work(const DeviceWork& work);
+  void wait_until(double seconds) { seconds_ = std::max(seconds_, seconds); }
+  double seconds() const { return seconds_; }
+  double busy_seconds() const { return busy_seconds_; }
+
+ private:
+  const DeviceRates rates_;
+  double seconds_ = 0, busy_seconds_ = 0;
 };
 
 struct SimulatedOptions {
   uint32_t index = 0;  // of SIM0, SIM1, ..
   uint64_t capacity_bytes = 0;
   DeviceRates rates = {};
+  std::shared_ptr<HostClock> host_clock = {};  // of all devices the same; null: not modelled
   /// Called on the queue's thread before each piece of work: for tests that delay it.
   std::function<void()> before_work = {};
 };

@@ -42,6 +42,16 @@ Weight Weight::slice(uint64_t i) const {
   return w;
 }
 
+Weight Weight::range(uint64_t first, uint64_t n) const {
+  HYBRID_CHECK(n > 0 && first + n <= n_matrices());
+  Weight w = slice(first);
+  const uint64_t n_bytes = rows.data.size() / n_matrices();
+  w.source = source;
+  w.rows.ne[2] = n;
+  w.rows.data = rows.data.subspan(first * n_bytes, n * n_bytes);
+  return w;
+}
+
 Weight Weight::part(uint64_t first, uint64_t n) const {
   Weight w{rows.rows(first, n)};
   if (packed()) {

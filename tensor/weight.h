@@ -25,6 +25,9 @@ struct Weight {
   /// Matrix i alone.
   Weight slice(uint64_t i) const;
 
+  /// Matrices [first, first + n) of a stack. They know the source.
+  Weight range(uint64_t first, uint64_t n) const;
+
   /// n rows from `first` on, of a single matrix. `first` is a multiple of 16 where it is packed.
   Weight part(uint64_t first, uint64_t n) const;
 };

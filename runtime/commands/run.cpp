@@ -24,6 +24,11 @@ void log_statistics(const GenerateResult& r) {
   log_info(fmt::format("prompt {} tokens{}, {}; generated {} tokens, {}; ended: {}", r.n_prompt,
                        reused, rate(r.n_prompt, r.prefill_seconds), r.n_generated,
                        rate(r.n_decode_steps, r.decode_seconds), name_of(r.finish)));
+  for (const std::string& line :
+       {lane_use_text(r.prefill_lanes, "prompt", 1, r.prefill_seconds),
+        lane_use_text(r.decode_lanes, "a token", r.n_decode_steps, r.decode_seconds)}) {
+    if (!line.empty()) log_info(line);
+  }
 }
 
 }  // namespace

@@ -200,6 +200,45 @@ TEST_CASE("cuda: experts that are elsewhere add nothing") {
   }
 }
 
+TEST_CASE("cuda: rows of the slots of a range of experts, for their sum elsewhere") {
+  const TestExperts experts({DType::q4_0, DType::q4_0, DType::q5_1}, 128, 64, 6);
+  for (const uint64_t n_tokens : {1, 3, 20, 150}) {
+    const MoeCase c(experts, 3, random_ids(n_tokens, 3, 6), Spread::gaussian);
+    RelativeRms rms;
+    for (const auto& [first, n] : {std::pair{0u, 2u}, {2u, 3u}, {5u, 1u}}) {
+      DeviceNets nets(experts.packed().range(first, n));
+      DeviceBuffer<float> x(c.x),
+          rows(std::vector<float>(c.ids.size() * 128, std::numeric_limits<float>::quiet_NaN()));
+      DeviceBuffer<int32_t> ids(c.ids);
+      MoeFfnCudaArgs args;
+      args.nets = nets.ffn;
+      args.n_matrices = n;
+      args.n_experts = 6;
+      args.first_expert = first;
+      args.n_tokens = static_cast<uint32_t>(n_tokens);
+      args.n_used = 3;
+      args.ids = ids.data();
+      args.x = {x.data(), 128};
+      args.slot_rows = rows.data();
+      DeviceBuffer<std::byte> scratch(moe_ffn_scratch_bytes(args));
+      args.scratch = scratch.data();
+      REQUIRE(moe_ffn_cuda(args, stream()) == 0);
+      const std::vector<float> found = rows.download();
+      size_t row = 0;
+      for (size_t slot = 0; slot < c.ids.size(); ++slot) {
+        const auto id = static_cast<uint32_t>(c.ids[slot]);
+        if (id - first >= n) continue;
+        const auto out = experts.output(id, &c.x[slot / 3 * 128]);
+        for (size_t i = 0; i < 128; ++i) rms.add(double{found[row * 128 + i]}, out[i]);
+        ++row;
+      }
+      // Nothing is written behind them.
+      for (size_t i = row * 128; i < found.size(); ++i) REQUIRE(std::isnan(found[i]));
+    }
+    CHECK(rms.value() < (n_tokens <= kMaxGemvTokens ? kVectors : kTiles));
+  }
+}
+
 TEST_CASE("cuda: a shared expert is a net for all tokens") {
   const TestExperts experts({DType::q4_0, DType::q4_0, DType::q5_1}, 256, 160, 1);
   for (const uint64_t n_tokens : {1, 30}) {

@@ -12,6 +12,7 @@
 #include "runtime/engine.h"
 #include "tests/support/accuracy.h"
 #include "tests/support/simd_levels.h"
+#include "tests/support/split_rules.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_model.h"
 
@@ -79,7 +80,7 @@ inline EngineOptions engine_options(const std::filesystem::path& model, const Se
   options.execution.n_in_flight = setup.n_in_flight;
   options.pack = options.prepare_decode = simd_level() != SimdLevel::scalar;
   options.placement.devices = parse_devices(setup.devices);
-  if (!setup.rules.empty()) options.placement.rules = parse_rules(setup.rules, "-ot");
+  if (!setup.rules.empty()) options.placement.rules = parse_split_rules(setup.rules);
   return options;
 }
 

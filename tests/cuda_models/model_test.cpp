@@ -93,13 +93,14 @@ TEST_CASE("models: parts on GPUs, parts on the CPU") {
   const auto model = write_model(dir, model_options(2, 0, kQ4K));
   if (has_gpus(1)) {
     for (const char* rules : {"_exps=CPU,.*=CUDA0", "_exps=CUDA0,.*=CPU", "shexp=CUDA0,.*=CPU",
+                              "_exps@2-5=CUDA0,_exps=CPU,.*=CUDA0",
                               "token_embd=CUDA0,^output=CUDA0,.*=CPU", "blk\\.1\\.=CPU,.*=CUDA0"}) {
       check_model(model, {"cuda:0", rules});
     }
   }
   if (has_gpus(2)) {
-    for (const char* rules :
-         {"blk\\.0\\.=CUDA0,.*=CUDA1", "_exps=CUDA1,.*=CUDA0", "shexp=CUDA1,_exps=CPU,.*=CUDA0"}) {
+    for (const char* rules : {"blk\\.0\\.=CUDA0,.*=CUDA1", "_exps=CUDA1,.*=CUDA0",
+                              "shexp=CUDA1,_exps=CPU,.*=CUDA0", "_exps@0-4=CUDA0,.*=CUDA1"}) {
       check_model(model, {"cuda:0,cuda:1", rules});
     }
   }

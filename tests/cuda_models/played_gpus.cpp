@@ -313,6 +313,7 @@ const ExpertsCudaOps kExperts{
     .sort_by_expert = queued<sort_by_expert_cuda>,
     .moe_ffn = queued<moe_ffn_cuda>,
     .combine_slots = queued<combine_slots_cuda>,
+    .gather_slots = queued<gather_slots_cuda>,
 };
 const AttentionCudaOps kAttention{
     .version = AttentionCudaOps::kVersion,

@@ -256,3 +256,49 @@ TEST_CASE("routes are a stable sort by expert") {
   CHECK_THROWS(sort_by_expert(std::vector<int32_t>{5}, 5));
   CHECK_THROWS(sort_by_expert(std::vector<int32_t>{-1}, 5));
 }
+
+TEST_CASE("experts of several parts, and rows that were made elsewhere: the same bits") {
+  HYBRID_AT_EACH_SIMD_LEVEL();
+  const TestExperts experts({DType::q4_k, DType::q4_k, DType::q5_0}, 256, 96, 8);
+  Workers two(2);
+  for (const uint64_t n_tokens : {1, 2, 17, 70}) {
+    const MoeCase c(experts, 3, random_ids(n_tokens, 3, 8), Spread::gaussian);
+    for (const bool fused : {true, false}) {
+      CAPTURE(fused);
+      for (const ExpertWeights& w : experts.layouts()) {
+        MoeFfnScratch scratch;
+        const std::vector<float> expected = c.run(w, two, scratch, fused);
+        const auto part = [&](uint32_t first, uint32_t n) {
+          return ExpertPart{first, n, w.range(first, n)};
+        };
+        MatmulInput input;
+        input.set(c.x.data(), n_tokens, 256);
+        MoeFfnArgs args{input, nullptr, c.ids, c.weights, fused};
+        const auto rows_of = [&](const ExpertPart& p) {
+          std::vector<float> rows(c.ids.size() * 256, -1);
+          moe_rows(args, c.shape(), p, rows.data(), scratch, two);
+          return rows;
+        };
+        const std::vector<float> low = rows_of(part(0, 2)), high = rows_of(part(5, 1));
+        const ExpertRows elsewhere[] = {{0, 2, low.data()}, {5, 1, high.data()}};
+        const ExpertPart here[] = {part(2, 3), part(6, 2)};
+        std::vector<float> y = c.unwritten();
+        int n_calls = 0;
+        const std::function<void()> arrive = [&] { ++n_calls; };
+        args.y = y.data();
+        args.elsewhere = elsewhere;
+        args.arrive = &arrive;
+        moe_ffn(args, c.shape(), here, scratch, two);
+        CHECK(same_bits(y, expected));
+        CHECK(n_calls == 1);
+        // All of them elsewhere.
+        const std::vector<float> all = rows_of(part(0, 8));
+        const ExpertRows everything[] = {{0, 8, all.data()}};
+        args.elsewhere = everything;
+        y = c.unwritten();
+        moe_ffn(args, c.shape(), std::span<const ExpertPart>{}, scratch, two);
+        CHECK(same_bits(y, expected));
+      }
+    }
+  }
+}

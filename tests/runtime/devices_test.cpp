@@ -5,6 +5,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <random>
@@ -17,6 +18,7 @@
 #include "tests/support/expect_error.h"
 #include "tests/support/golden.h"
 #include "tests/support/simd_levels.h"
+#include "tests/support/split_rules.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_model.h"
 
@@ -44,7 +46,7 @@ EngineOptions options_of(const std::filesystem::path& model, const Setup& setup)
   options.execution.n_in_flight = setup.devices == "none" ? 1 : setup.n_in_flight;
   options.pack = options.prepare_decode = simd_level() != SimdLevel::scalar;
   options.placement.devices = parse_devices(setup.devices);
-  if (!setup.rules.empty()) options.placement.rules = parse_rules(setup.rules, "-ot");
+  if (!setup.rules.empty()) options.placement.rules = parse_split_rules(setup.rules);
   for (const DeviceName device : options.placement.devices) {
     if (setup.budget_bytes > 0) options.placement.budgets.push_back({device, setup.budget_bytes});
   }
@@ -99,6 +101,13 @@ const Setup kPlacements[] = {
     {"sim:0,sim:1", "blk\\.[02]\\.=SIM0,.*=SIM1"},
     {"sim:0,sim:1", "_exps=SIM1,.*=SIM0"},
     {"sim:0,sim:1", "shexp=SIM1,_exps=CPU,.*=SIM0"},
+    {"sim", "_exps@0-3=SIM0,_exps=CPU,.*=SIM0"},
+    {"sim", "_exps@2-5=SIM0,.*=CPU"},
+    {"sim", "blk\\.1\\..*_exps@7-7=SIM0,.*=CPU"},
+    {"sim", "blk\\.2\\..*_exps@1-4=CPU,.*=SIM0"},
+    {"sim", "_exps@0-3=SIM0,.*=SIM0"},
+    {"sim:0,sim:1", "_exps@0-2=SIM0,_exps@3-5=SIM1,_exps=CPU,.*=SIM0"},
+    {"sim:0,sim:1", "_exps@0-3=SIM1,shexp=SIM1,.*=SIM0"},
     {"sim:0,sim:1", "blk\\.0\\.=CPU,blk\\.1\\..*_exps=SIM0,.*_exps=CPU,blk\\.1\\.=SIM1,.*=SIM0"},
 };
 
@@ -134,6 +143,7 @@ TEST_CASE("golden models on a simulated device give the CPU's bits") {
     CHECK(pass_of(model, {"sim", ".*=SIM0"}) == cpu);
     CHECK(pass_of(model, {"sim", "_exps=CPU,.*=SIM0"}) == cpu);
     CHECK(pass_of(model, {"sim:0,sim:1", "_exps=CPU,blk\\.0\\.=SIM1,.*=SIM0"}) == cpu);
+    CHECK(pass_of(model, {"sim", "_exps@1-3=SIM0,_exps=CPU,.*=SIM0"}) == cpu);
   }
 }
 
@@ -322,6 +332,42 @@ TEST_CASE("a step may be stopped at any moment, and the next one is whole") {
   CHECK(hybrid.model.devices().front()->device().pinned_bytes() == 0);
 }
 
+TEST_CASE("after a stop the micro-batches that are done are kept, and the rest may follow") {
+  const TempDir dir;
+  const auto path = dir.write("m.gguf", tiny_model({.quantised = true}).bytes());
+  const Model cpu(path, ExpertGroups::automatic);
+  const std::vector<float> all = logits_of(cpu);
+  const std::vector<float> expected(all.end() - cpu.config().n_vocab, all.end());
+  std::atomic<bool> stop = false;
+  std::atomic<int> n_left = 1 << 30;
+  const Hybrid hybrid(path, false, [&] {
+    if (n_left-- == 0) stop = true;
+  });
+  std::vector<size_t> n_kept;
+  for (int n = 0; n < 40; ++n) {
+    Sequence sequence(hybrid.model, 32, {.n_ubatch = 5, .attention = {}, .n_in_flight = 2});
+    stop = false;
+    n_left = 10 * n;
+    std::vector<float> logits(expected.size());
+    Sequence::AppendArgs args;
+    args.tokens = kTokens;
+    args.n_logit_rows = 1;
+    args.logits = logits.data();
+    args.stop = &stop;
+    if (!sequence.append(args)) {
+      n_kept.push_back(sequence.tokens().size());
+      CHECK(n_kept.back() % 5 == 0);
+      args.tokens = args.tokens.subspan(n_kept.back());
+      args.stop = nullptr;
+      REQUIRE(sequence.append(args));
+    }
+    n_left = 1 << 30;
+    CHECK(logits == expected);
+  }
+  CHECK(std::ranges::count(n_kept, 0) > 0);
+  CHECK(std::ranges::count(n_kept, 0) < std::ssize(n_kept));
+}
+
 TEST_CASE("a sequence is saved and restored whatever lies where") {
   const TempDir dir;
   const auto model = dir.write("m.gguf", tiny_model({.quantised = true}).bytes());
@@ -366,6 +412,11 @@ TEST_CASE("what cannot be run is refused with the tensors' names") {
   });
   CHECK(error.find("blk.1.attn_kv_b.weight") != std::string::npos);
   CHECK(error.find("would lie on different devices") != std::string::npos);
+  const auto refusal = [&](const Setup& setup) { return error_of([&] { pass_of(model, setup); }); };
+  CHECK(refusal({"sim", "gate_exps@0-3=SIM0,.*=CPU"}).find("gate, up and down of an expert") !=
+        std::string::npos);
+  CHECK(refusal({"sim", "_exps@0-1=SIM0,_exps@4-5=SIM0,.*=CPU"}).find("2 ranges of the experts") !=
+        std::string::npos);
   CHECK(error_of([&] {
           pass_of(model, {"none", ".*=SIM0"});
         }).find("--device sim") != std::string::npos);

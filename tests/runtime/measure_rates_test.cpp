@@ -52,7 +52,7 @@ TEST_CASE("a model needs the rates of its types, in the sizes of a layer") {
   REQUIRE(find_kind(all, RateOp::experts, DType::iq4_nl) != nullptr);
   CHECK(find_kind(all, RateOp::experts, DType::iq4_nl)->sizes[0].n_rows == 1408);
   // What stays in the file is multiplied from there.
-  const TensorSet kept{lite.weights.layers.back().experts.down.source};
+  const TensorSet kept{lite.weights.layers.back().experts.front().w.down.source};
   const RateRequest some = needed(true, kept);
   CHECK(some.kinds.size() == 6);
   CHECK(find_kind(some, RateOp::experts, DType::iq4_nl, false) != nullptr);
