@@ -108,6 +108,10 @@ class Engine {
                           const std::function<void(std::string_view)>& on_text) const;
 
  private:
+  /// What of the model the CPU does not pack.
+  TensorSet not_packed() const;
+  /// Throws Error where a memory node has not enough left for its slice of the weights.
+  void check_node_space() const;
   /// Runs what the sequence does not hold yet; logits of the last token. False where stopped.
   bool prefill(Sequence& sequence, std::span<const TokenId> prompt, const std::atomic<bool>* stop,
                float* logits, GenerateResult& result) const;

@@ -25,6 +25,11 @@ void Model::place(ModelPlacement placement, ModelDevices devices) {
   devices_ = std::move(devices);
 }
 
+void Model::set_nodes(std::shared_ptr<const NodeUse> nodes) {
+  nodes_ = std::move(nodes);
+  packed_.set_nodes(nodes_ == nullptr ? nullptr : &nodes_->plan);
+}
+
 void Model::load_devices(bool pack, bool prepare_decode, const TensorSet& kept, Workers& workers,
                          const LoadProgress& progress) {
   TensorSet packed;

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <filesystem>
+#include <memory>
 #include <span>
 
 #include "numa/workers.h"
@@ -10,6 +11,7 @@
 #include "runtime/device_weights.h"
 #include "runtime/layer.h"
 #include "runtime/model_device.h"
+#include "runtime/node_use.h"
 #include "runtime/packed_weights.h"
 #include "runtime/tokenizer.h"
 
@@ -38,6 +40,8 @@ class Model {
   /// Where the parts of the model are to be computed; the CPU computes all without it. Before what
   /// follows.
   void place(ModelPlacement placement, ModelDevices devices);
+  /// The memory nodes that packed weights are cut over. Before what follows.
+  void set_nodes(std::shared_ptr<const NodeUse> nodes);
   /// Puts the weights of all devices there, in panels and with the attention weights of single
   /// tokens as the CPU has them, or not. Throws Error.
   void load_devices(bool pack, bool prepare_decode, const TensorSet& kept, Workers& workers,
@@ -56,6 +60,7 @@ class Model {
   std::filesystem::path write_cache(Workers& workers, const LoadProgress& progress);
   bool is_packed() const { return packed_.n_bytes() > 0; }
   uint64_t packed_bytes() const { return packed_.n_bytes(); }
+  NodeArena::Report packed_report() const { return packed_.report(); }
   uint64_t decode_bytes() const { return decode_.n_bytes(); }
 
   /// One pass over all layers, of as many micro-batches as the lanes have in flight at most, half
@@ -76,6 +81,7 @@ class Model {
   GgufFile file_;
   ModelConfig config_;
   ModelWeights weights_;
+  std::shared_ptr<const NodeUse> nodes_;
   PackedWeights packed_;
   DecodeWeights decode_;
   ModelDevices devices_;  // given back after

@@ -2,10 +2,12 @@
 // What a sequence takes, from numbers alone: Sequence takes it by these, `plan` shows them.
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "attention/mla_attention.h"
 #include "runtime/host_ops.h"
+#include "runtime/node_use.h"
 
 namespace hybrid {
 
@@ -22,6 +24,8 @@ struct ExecutionOptions {
   /// computes experts.
   uint32_t n_in_flight = 1;
   Trace* trace = nullptr;  // filled with what is done when
+  /// The memory nodes that threads are at and weights are cut over; null: the system's choice.
+  std::shared_ptr<const NodeUse> nodes = nullptr;
 };
 
 struct SequencePlan {
