@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs tests/numa_vm, `topology`, and the demo model, on real kernels with several memory nodes, in
 # guests of 2, 3 and 8 nodes (scripts/numa_vm.sh), launched plainly, by numactl and in control groups.
-# Logits and text are the same bits in all of them, and on this machine. Three minutes. Exit code 77,
+# Logits and text are the same bits in all of them, and on this machine. Minutes. Exit code 77,
 # with the reason, where the tools for guests cannot be had.
 #
 #   scripts/numa_vm_check.sh [BUILD_FOLDER]      build/release
@@ -185,7 +185,7 @@ model "a model on eight nodes" ""
 expect 1 "divided among nodes 0-7, and bound"
 text
 BODY
-guest "8 nodes of a processor in 2 sockets" -n 8 -c 1 -m 256 -s -t 300
+guest "8 nodes of a processor in 2 sockets" -n 8 -c 1 -m 320 -s -t 300
 
 if ((n_failed > 0)); then
   echo "numa_vm_check.sh: $n_failed of 3 guests failed" >&2
