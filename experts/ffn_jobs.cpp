@@ -1,6 +1,7 @@
 #include "experts/ffn_jobs.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "base/error.h"
@@ -17,7 +18,9 @@ namespace {
 /// Output rows that are computed together: two panels, and the columns of one group of the next
 /// product's activations.
 constexpr uint64_t kUnitRows = 32;
-static_assert(kUnitRows == HiddenRows::kCols && kUnitRows == 2 * kPanelRows);
+constexpr uint64_t kUnitPanels = kUnitRows / kPanelRows;
+static_assert(kUnitRows == HiddenRows::kCols && kUnitRows == 2 * kPanelRows &&
+              kCutRows % kUnitRows == 0);
 
 uint64_t n_units(uint64_t n_rows) { return divide_up(n_rows, kUnitRows); }
 
@@ -54,8 +57,9 @@ class Runner {
     args_.input.prepare(in_form_, workers_);
     args_.input.prepare(up_form_, workers_);
     gather();
-    share_out(n_ff_, [&](const JobRows& rows) { gate_and_up(rows); });
-    share_out(n_embd_, [&](const JobRows& rows) { down(rows); });
+    share_out(first_.gate.is_cut() ? &FfnJob::gate : &FfnJob::up, n_ff_,
+              [&](const JobRows& rows) { gate_and_up(rows); });
+    share_out(&FfnJob::down, n_embd_, [&](const JobRows& rows) { down(rows); });
   }
 
  private:
@@ -168,9 +172,11 @@ class Runner {
 
   /// All jobs' output rows as one range of units; body(JobRows) for pieces of it. With a single
   /// token each thread goes along memory; with more, pieces go to whoever is free.
+  /// Of a weight that is cut over memory nodes, each slice's rows go to its own threads.
   template <class Body>
-  void share_out(uint64_t n_rows, const Body& body) {
+  void share_out(Weight FfnJob::*weight, uint64_t n_rows, const Body& body) {
     const uint64_t per_job = n_units(n_rows), n = per_job * args_.jobs.size();
+    if ((first_.*weight).is_cut()) return share_out_slices(weight, n_rows, body);
     const auto piece = [&](uint64_t begin, uint64_t end) {
       while (begin < end) {
         const uint64_t job = begin / per_job;
@@ -186,6 +192,39 @@ class Runner {
     } else {
       workers_.parallel_for(n, piece_units(per_job), piece);
     }
+  }
+
+  /// Every slice has units of its own of each job, counted through from job to job.
+  template <class Body>
+  void share_out_slices(Weight FfnJob::*weight, uint64_t n_rows, const Body& body) {
+    const uint64_t n_slices = (first_.*weight).n_runs;
+    const auto units_of = [&](const FfnJob& job, uint64_t slice) {
+      const IndexRange panels = (job.*weight).run(slice);
+      return IndexRange{divide_up(panels.begin, kUnitPanels), divide_up(panels.end, kUnitPanels)};
+    };
+    std::array<IndexRange, Workers::kMaxSlices> ranges{};
+    HYBRID_CHECK(n_slices <= ranges.size());
+    for (uint64_t slice = 0; slice < n_slices; ++slice) {
+      for (const FfnJob& job : args_.jobs) {
+        const IndexRange units = units_of(job, slice);
+        ranges[slice].end += units.end - units.begin;
+      }
+    }
+    const auto piece = [&](uint64_t slice, uint64_t begin, uint64_t end) {
+      uint64_t first = 0;  // of the job's units
+      for (uint64_t job = 0; first < end; ++job) {
+        const IndexRange units = units_of(args_.jobs[job], slice);
+        const uint64_t last = first + units.end - units.begin;
+        if (begin < last) {
+          const uint64_t from = units.begin + std::max(begin, first) - first;
+          const uint64_t to = units.begin + std::min(end, last) - first;
+          body(JobRows{args_.jobs[job], job, from * kUnitRows, std::min(n_rows, to * kUnitRows)});
+        }
+        first = last;
+      }
+    };
+    const uint64_t grain = n_tokens_ == 1 ? 1 : piece_units(divide_up(n_units(n_rows), n_slices));
+    workers_.parallel_slices({ranges.data(), n_slices}, grain, piece);
   }
 
   // ---- gate and up ----

@@ -10,6 +10,7 @@
 #include <list>
 #include <mutex>
 #include <optional>
+#include <thread>
 
 #include "base/error.h"
 #include "numa/backoff.h"
@@ -172,6 +173,11 @@ class alignas(128) Share {
   std::atomic<uint64_t> left_{0};
 };
 
+/// Of one thread, which alone writes to it.
+struct alignas(128) ThreadCounts {
+  uint64_t n_near = 0, n_far = 0;
+};
+
 }  // namespace
 
 struct Workers::Impl {
@@ -187,9 +193,11 @@ struct Workers::Impl {
 
   int n_threads;
   std::string pin_text = "not pinned: one thread";
-  std::shared_ptr<Team> team;       // null for one thread
-  std::unique_ptr<Share[]> shares;  // [n_threads + 1]; the last for what belongs to nobody
-  std::vector<uint32_t> slices;     // [n_threads]; empty: all are of slice 0
+  std::shared_ptr<Team> team;        // null for one thread
+  std::unique_ptr<Share[]> shares;   // [n_threads + 1]; the last for what belongs to nobody
+  std::vector<uint32_t> slices;      // [n_threads]; empty: all are of slice 0
+  std::vector<ThreadCounts> counts;  // [n_threads], where there are several
+  CpuList caller_cpus;               // empty: anywhere
   std::atomic<bool> is_busy{false};
   std::optional<ThreadAllowance> allowance;  // these two from the first region on
   std::optional<tbb::task_arena> arena;
@@ -199,6 +207,7 @@ Workers::Impl::Impl(std::vector<CpuList> pins, std::string text, const AllowedCp
     : n_threads(static_cast<int>(pins.size())), pin_text(std::move(text)) {
   const int n_cpus = within_quota(allowed.n_cpus(), cpu_quota(kCgroupMount, own_cgroup()));
   shares = std::make_unique<Share[]>(pins.size() + 1);
+  counts.resize(pins.size());
   team = std::make_shared<Team>(std::move(pins), n_threads > n_cpus ? kWaitShared : kWaitOwnCpu);
 }
 
@@ -233,8 +242,10 @@ Workers::Workers(int n_threads) {
 
 Workers::Workers(const WorkerPlan& plan) {
   HYBRID_CHECK(!plan.seats.empty());
+  const bool keeps_to_nodes = plan.servers.size() > 1 || plan.pins == WorkerPins::slices;
   if (plan.seats.size() == 1) {
     impl_ = std::make_unique<Impl>(1);
+    if (keeps_to_nodes) impl_->caller_cpus = plan.seats.front().cpus;
     return;
   }
   std::vector<CpuList> pins;
@@ -242,11 +253,18 @@ Workers::Workers(const WorkerPlan& plan) {
   pins.front().clear();  // the caller's
   impl_ = std::make_unique<Impl>(std::move(pins), plan.pin_text, allowed_cpus());
   for (const WorkerSeat& seat : plan.seats) impl_->slices.push_back(seat.slice);
+  if (keeps_to_nodes) impl_->caller_cpus = plan.seats.front().cpus;
 }
 
 Workers::~Workers() = default;
 
 int Workers::n_threads() const { return impl_->n_threads; }
+
+ScopedPin Workers::pin_caller() {
+  // Threads have the processors of who made them: the team comes first.
+  if (!impl_->caller_cpus.empty() && impl_->team != nullptr && !impl_->arena) impl_->form();
+  return ScopedPin(impl_->caller_cpus);
+}
 
 void Workers::parallel_for(uint64_t n, uint64_t grain,
                            FunctionRef<void(uint64_t begin, uint64_t end)> body) {
@@ -305,8 +323,6 @@ void Workers::parallel_shares(uint64_t n, uint64_t grain,
 
 namespace {
 
-constexpr size_t kMaxSlices = 64;  // a decode step allocates nothing
-
 /// The pieces of all slices under one numbering: those of slices that have workers, worker by
 /// worker, then those that belong to nobody.
 class SlicePieces {
@@ -315,7 +331,7 @@ class SlicePieces {
   SlicePieces(std::span<const IndexRange> ranges, uint64_t grain,
               const std::vector<uint32_t>& slice_of, uint64_t n_workers)
       : ranges_(ranges), grain_(grain) {
-    HYBRID_CHECK(ranges.size() <= kMaxSlices);
+    HYBRID_CHECK(ranges.size() <= Workers::kMaxSlices);
     for (uint64_t w = 0; w < n_workers; ++w) {
       const uint32_t slice = slice_of.empty() ? 0 : slice_of[w];
       if (slice >= ranges.size()) continue;
@@ -370,8 +386,8 @@ class SlicePieces {
 
   std::span<const IndexRange> ranges_;
   uint64_t grain_;
-  std::array<uint64_t, kMaxSlices> first_piece_{};
-  std::array<IndexRange, kMaxSlices> workers_{};
+  std::array<uint64_t, Workers::kMaxSlices> first_piece_{};
+  std::array<IndexRange, Workers::kMaxSlices> workers_{};
   uint64_t n_pieces_ = 0, n_owned_ = 0;
 };
 
@@ -390,14 +406,24 @@ void Workers::parallel_slices(std::span<const IndexRange> ranges, uint64_t grain
   const auto slice_of = [&](uint64_t w) { return impl_->slices.empty() ? 0 : impl_->slices[w]; };
   for (uint64_t w = 0; w < n_workers; ++w) shares[w].set(pieces.pieces_of(slice_of(w), w));
   shares[n_workers].set(pieces.unowned());
-  const auto help = [&](Share& share) {
-    IndexRange taken;
-    while (!(taken = share.take_last()).is_empty()) pieces.visit(taken, body);
-  };
+  const std::thread::id caller = std::this_thread::get_id();
   impl_->run(impl_->n_threads, Team::StandIn::yes, [&](TeamMember& member) {
     const auto own = static_cast<uint64_t>(member.index());
+    // The caller may do another's part, and stays where it is.
+    const uint64_t self = std::this_thread::get_id() == caller ? 0 : own;
+    ThreadCounts& counts = impl_->counts[self];
+    const auto visit = [&](const IndexRange& taken) {
+      pieces.visit(taken, [&](uint64_t slice, uint64_t begin, uint64_t end) {
+        ++(slice == slice_of(self) ? counts.n_near : counts.n_far);
+        body(slice, begin, end);
+      });
+    };
+    const auto help = [&](Share& share) {
+      IndexRange taken;
+      while (!(taken = share.take_last()).is_empty()) visit(taken);
+    };
     IndexRange taken;
-    while (!(taken = shares[own].take_front()).is_empty()) pieces.visit(taken, body);
+    while (!(taken = shares[own].take_front()).is_empty()) visit(taken);
     const IndexRange mates = pieces.workers_of(slice_of(own));
     const uint64_t n_mates = mates.end - mates.begin;
     for (uint64_t i = 1; i < n_mates; ++i) {
@@ -410,6 +436,15 @@ void Workers::parallel_slices(std::span<const IndexRange> ranges, uint64_t grain
 
 void Workers::run(FunctionRef<void(TeamMember& member)> body) {
   impl_->run(impl_->n_threads, Team::StandIn::no, body);
+}
+
+Workers::SliceCounts Workers::slice_counts() const {
+  SliceCounts all;
+  for (const ThreadCounts& counts : impl_->counts) {
+    all.n_near += counts.n_near;
+    all.n_far += counts.n_far;
+  }
+  return all;
 }
 
 std::string Workers::placement() const {

@@ -20,6 +20,7 @@
 #include <string>
 
 #include "base/function_ref.h"
+#include "numa/cpu_set.h"
 #include "numa/split_range.h"
 #include "numa/team_member.h"
 
@@ -29,11 +30,12 @@ struct WorkerPlan;
 
 class Workers {
  public:
+  static constexpr size_t kMaxSlices = 64;
+
   /// n_threads in [1, 65535], the caller's thread among them. With 1 the bodies are simply called.
   explicit Workers(int n_threads);
   /// A thread for each seat of a plan (numa/worker_plan.h), kept to its processors, at its slice.
-  /// The first is the caller's and stays where it is: keep it to seats[0].cpus with a ScopedPin
-  /// while it computes, where there are several slices.
+  /// The first is the caller's, whom pin_caller() keeps to its seat.
   explicit Workers(const WorkerPlan& plan);
   /// Sends the team away. Not inside a region.
   ~Workers();
@@ -41,6 +43,11 @@ class Workers {
   Workers& operator=(const Workers&) = delete;
 
   int n_threads() const;
+
+  /// Keeps the calling thread at the first seat for as long as the result lives, where the plan
+  /// keeps workers to nodes; else nothing. For who is about to call the regions below: a few
+  /// microseconds.
+  [[nodiscard]] ScopedPin pin_caller();
 
   // The five calls below return when all is done. An exception that a body throws comes out then,
   // the first where there are several, and the team stays good. Throws Error when called inside a
@@ -71,7 +78,7 @@ class Workers {
   /// that the plan gave it, who help each other as in parallel_shares and nobody else: rows stay
   /// with the threads that are near to their memory. Only where a slice has no worker, or one did
   /// not come, all do its part. Without a plan all workers are of slice 0. grain >= 1, fewer than
-  /// 2^32 pieces, at most 64 slices. Allocates nothing.
+  /// 2^32 pieces, at most kMaxSlices slices. Allocates nothing.
   void parallel_slices(std::span<const IndexRange> ranges, uint64_t grain,
                        FunctionRef<void(uint64_t slice, uint64_t begin, uint64_t end)> body);
 
@@ -80,6 +87,13 @@ class Workers {
   /// for every member to begin, so where one is asleep or has lost its processor this is slower
   /// than the two above.
   void run(FunctionRef<void(TeamMember& member)> body);
+
+  /// Pieces of parallel_slices() so far, by whether a worker of their slice did them. Far ones are
+  /// of slices that have no worker, or of workers that another process kept from their part.
+  struct SliceCounts {
+    uint64_t n_near = 0, n_far = 0;
+  };
+  SliceCounts slice_counts() const;
 
   /// Whether the threads are pinned, and why or where; that not all came, if so. For a person. Not
   /// while another thread is in a region.

@@ -130,6 +130,7 @@ nlohmann::ordered_json bench_json(const BenchRow& row) {
           {"device", row.device},
           {"isa", row.isa},
           {"n_threads", row.n_threads},
+          {"n_threads_used", row.n_threads_used},
           {"n_batch", row.n_batch},
           {"n_ubatch", row.n_ubatch},
           {"mla", row.mla},

@@ -18,7 +18,8 @@ struct BenchRow {
   uint64_t n_params = 0;
   std::string device = "cpu";
   std::string isa;
-  int n_threads = 1;
+  int n_threads = 1;       // as asked for
+  int n_threads_used = 1;  // that there are processors for
   uint32_t n_batch = 0;
   uint32_t n_ubatch = 0;
   int mla = 0;

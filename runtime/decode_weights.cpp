@@ -34,13 +34,16 @@ void DecodeWeights::make(const MlaShape& mla, ModelWeights& weights,
     if (placement.layers[i].home == 0) layers.push_back(&weights.layers[i]);
   }
   take(mla, layers);
-  workers.parallel_for(layers.size() * mla.n_heads, 1, [&](uint64_t begin, uint64_t end) {
-    for (uint64_t i = begin; i < end; ++i) {
-      const LayerWeights& w = *layers[i / mla.n_heads];
-      if (w.decode.empty()) continue;
-      make_mla_decode_head(mla, w.kv_up, static_cast<uint32_t>(i % mla.n_heads), w.decode);
-    }
-  });
+  for (const LayerWeights* w : layers) {
+    if (w->decode.empty()) continue;
+    // As the products share them out: who reads a head has first written it, so that its pages are
+    // at the reader's memory node.
+    workers.parallel_ranges(mla.n_heads, 1, [&](uint64_t begin, uint64_t end, int) {
+      for (uint64_t head = begin; head < end; ++head) {
+        make_mla_decode_head(mla, w->kv_up, static_cast<uint32_t>(head), w->decode);
+      }
+    });
+  }
 }
 
 }  // namespace hybrid

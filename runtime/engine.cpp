@@ -64,6 +64,7 @@ Engine::Engine(const EngineOptions& options)
   rules_ = options.placement.all_rules(config.n_layers, machine_);
   kept_ = tensors_on_disk(model_.file(), rules_);
   options_.execution.split_experts = splits_experts(rules_, machine_);
+  model_.set_nodes(options_.execution.nodes);
   if (!options.prepare_now) return;
   place();
   prepare();
@@ -112,12 +113,25 @@ Sequence Engine::make_sequence(uint32_t n_ctx) const {
     const std::string reason = plan(n_ctx).why_not(usable_bytes());
     if (!reason.empty()) throw Error(reason);
   }
+  check_node_space();
   return {model_, n_ctx, options_.execution};
+}
+
+void Engine::check_node_space() const {
+  const NodeUse* nodes = options_.execution.nodes.get();
+  if (nodes == nullptr || !options_.pack || model_.is_packed()) return;
+  const std::vector<const Weight*> weights = model_.weights_to_pack(kept_);
+  hybrid::check_node_space(node_shares(nodes->plan, packed_slice_bytes(weights, &nodes->plan)),
+                           read_node_memory(), kPackedWeightsName);
 }
 
 void Engine::prepare() {
   if (!options_.pack && !options_.prepare_decode && !placement_) return;
-  Workers workers(std::max(options_.execution.n_threads, options_.execution.n_threads_batch));
+  const ExecutionOptions& execution = options_.execution;
+  const std::unique_ptr<Workers> made =
+      make_workers(execution.nodes.get(), std::max(execution.n_threads, execution.n_threads_batch));
+  Workers& workers = *made;
+  const ScopedPin pin = workers.pin_caller();
   model_.load_devices(options_.pack, options_.prepare_decode, kept_, workers, options_.on_load);
   if (options_.prepare_decode) model_.prepare_decode(workers);
   if (options_.pack) {

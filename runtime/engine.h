@@ -109,6 +109,8 @@ class Engine {
                           const std::function<void(std::string_view)>& on_text) const;
 
  private:
+  /// Throws Error where a memory node has not enough left for its slice of the weights.
+  void check_node_space() const;
   /// Runs what the sequence does not hold yet; logits of the last token. False where stopped.
   bool prefill(Sequence& sequence, std::span<const TokenId> prompt, const std::atomic<bool>* stop,
                float* logits, GenerateResult& result) const;

@@ -28,6 +28,11 @@ void Model::place(ModelPlacement placement, ModelDevices devices) {
   split_experts(weights_, placement_);
 }
 
+void Model::set_nodes(std::shared_ptr<const NodeUse> nodes) {
+  nodes_ = std::move(nodes);
+  packed_.set_nodes(nodes_ == nullptr ? nullptr : &nodes_->plan);
+}
+
 void Model::load_devices(bool pack, bool prepare_decode, const TensorSet& kept, Workers& workers,
                          const LoadProgress& progress) {
   TensorSet packed;
@@ -54,12 +59,17 @@ void Model::prepare_decode(Workers& workers) {
 }
 
 void Model::load_packed(Workers& workers, const LoadProgress& progress, const TensorSet& kept) {
-  std::vector<Weight*> all = packable_weights(weights_);
-  const size_t n_all = all.size();
+  std::vector<Weight*> all;
+  for (const Weight* w : weights_to_pack(kept)) all.push_back(const_cast<Weight*>(w));
+  const bool is_whole = all.size() == packable_weights(weights_).size();
+  packed_.load(file_, all, is_whole, workers, progress, config_.notes);
+}
+
+std::vector<const Weight*> Model::weights_to_pack(const TensorSet& kept) const {
+  std::vector<const Weight*> all = packable_weights(weights_, kept);
   const std::unordered_set<const Weight*> elsewhere = weights_on_devices(weights_, placement_);
-  std::erase_if(all,
-                [&](const Weight* w) { return kept.contains(w->source) || elsewhere.contains(w); });
-  packed_.load(file_, all, all.size() == n_all, workers, progress, config_.notes);
+  std::erase_if(all, [&](const Weight* w) { return elsewhere.contains(w); });
+  return all;
 }
 
 std::filesystem::path Model::write_cache(Workers& workers, const LoadProgress& progress) {

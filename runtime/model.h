@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <filesystem>
+#include <memory>
 #include <span>
 
 #include "numa/workers.h"
@@ -10,6 +11,7 @@
 #include "runtime/device_weights.h"
 #include "runtime/layer.h"
 #include "runtime/model_device.h"
+#include "runtime/node_use.h"
 #include "runtime/packed_weights.h"
 #include "runtime/tokenizer.h"
 
@@ -38,6 +40,8 @@ class Model {
   /// Where the parts of the model are to be computed; the CPU computes all without it. Before what
   /// follows.
   void place(ModelPlacement placement, ModelDevices devices);
+  /// The memory nodes that packed weights are cut over. Before what follows.
+  void set_nodes(std::shared_ptr<const NodeUse> nodes);
   /// Puts the weights of all devices there, in panels and with the attention weights of single
   /// tokens as the CPU has them, or not. Throws Error.
   void load_devices(bool pack, bool prepare_decode, const TensorSet& kept, Workers& workers,
@@ -49,6 +53,8 @@ class Model {
   /// each product, from the mapped file. Same results.
   /// `kept`: tensors for which that is so all the same.
   void pack(Workers& workers, const LoadProgress& progress, const TensorSet& kept = {});
+  /// What load_packed() packs: of the CPU's, all that can be but `kept`.
+  std::vector<const Weight*> weights_to_pack(const TensorSet& kept) const;
   /// The same from the model's cache, where there is a valid one; why a cache is not used becomes
   /// one of the config's notes.
   void load_packed(Workers& workers, const LoadProgress& progress, const TensorSet& kept = {});
@@ -56,6 +62,7 @@ class Model {
   std::filesystem::path write_cache(Workers& workers, const LoadProgress& progress);
   bool is_packed() const { return packed_.n_bytes() > 0; }
   uint64_t packed_bytes() const { return packed_.n_bytes(); }
+  NodeArena::Report packed_report() const { return packed_.report(); }
   uint64_t decode_bytes() const { return decode_.n_bytes(); }
 
   /// One pass over all layers for each micro-batch, as many at a time as the lanes have in flight,
@@ -79,6 +86,7 @@ class Model {
   GgufFile file_;
   ModelConfig config_;
   ModelWeights weights_;
+  std::shared_ptr<const NodeUse> nodes_;
   PackedWeights packed_;
   DecodeWeights decode_;
   ModelDevices devices_;  // given back after

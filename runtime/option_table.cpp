@@ -335,10 +335,10 @@ std::vector<OptionSpec> make_table() {
        .commands = kForwardOrPlan},
       {.name = "numa",
        .value_name = "MODE",
-       .help = "use of memory nodes",
-       .default_value = "off",
+       .help = "memory nodes: all, rows sliced over them; this one; what numactl allowed; the "
+               "system's choice",
+       .default_text = "numactl if it was bound, else distribute",
        .choices = "distribute|isolate|numactl|off",
-       .available = "off",
        .commands = kForwardOrPlan},
       {.name = "device",
        .value_name = "LIST",

@@ -1,8 +1,10 @@
 #include "runtime/packed_weights.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "base/error.h"
+#include "base/rounding.h"
 #include "base/units.h"
 #include "numa/memory_info.h"
 
@@ -17,34 +19,14 @@ void add(std::vector<Weight*>& all, std::initializer_list<Weight*> weights) {
   }
 }
 
-/// Panels that one task packs: about 2 MB of the file, so that mostly one thread fills a huge page.
-uint64_t panels_per_task(const Weight& w) {
-  const uint64_t panel = kPanelRows * w.rows.row_bytes();
-  return std::max<uint64_t>(1, (uint64_t{2048} << 10) / panel);
+/// The part of [0, n) that is done in round `round` of n_rounds.
+IndexRange part_of(uint64_t n, uint64_t round, uint64_t n_rounds) {
+  return {n * round / n_rounds, n * (round + 1) / n_rounds};
 }
 
-/// Panels [begin, end) of a stack of matrices, counted through.
-struct Task {
-  const Weight* weight;
-  uint64_t begin, end;
-};
-
-void run(const Task& task) {
-  const Weight& w = *task.weight;
-  // Both pointers are ours: Weight only promises others not to write.
-  auto* panels = const_cast<std::byte*>(w.panels);
-  auto* exponents = const_cast<int8_t*>(w.exponents);
-  pack_panels(w, task.begin, task.end, panels + task.begin * panel_bytes(w.type(), w.n_cols()),
-              exponents + task.begin);
-}
-
-std::vector<Task> tasks_of(const std::vector<Weight*>& all) {
-  std::vector<Task> tasks;
-  for (const Weight* w : all) {
-    const uint64_t n = packed_panels(*w), step = panels_per_task(*w);
-    for (uint64_t p = 0; p < n; p += step) tasks.push_back({w, p, std::min(n, p + step)});
-  }
-  return tasks;
+void pack_piece(const PanelLayout::Piece& piece) {
+  pack_panels(*piece.weight, piece.begin, piece.end, piece.to,
+              const_cast<int8_t*>(piece.weight->exponents) + piece.begin);
 }
 
 }  // namespace
@@ -72,46 +54,57 @@ std::vector<const Weight*> packable_weights(const ModelWeights& weights, const T
   return {all.begin(), all.end()};
 }
 
-void PackedWeights::take(const std::vector<Weight*>& all) {
-  uint64_t bytes = 0, panels = 0;
-  for (const Weight* w : all) {
-    bytes += packed_bytes(*w);
-    panels += packed_panels(*w);
-  }
+void PackedWeights::take(const std::vector<Weight*>& all, int n_threads) {
+  layout_.emplace(all, nodes_);
+  const std::vector<uint64_t> sizes = layout_->slice_bytes();
+  const uint64_t panels = layout_->n_panels();
+  const uint64_t bytes = std::accumulate(sizes.begin(), sizes.end(), panels);
   const uint64_t available = available_memory_bytes();
-  if (bytes + panels > available) {
+  if (bytes > available) {
     fail(
         "not enough memory: the packed weights need {}, available are {}; with -rtr 0 the program "
         "runs from the mapped file, slower",
-        format_bytes(bytes + panels), format_bytes(available));
+        format_bytes(bytes), format_bytes(available));
   }
-  panels_ = HugeBuffer(bytes);
+  arena_ = NodeArena(nodes_ != nullptr ? node_shares(*nodes_, sizes)
+                                       : std::vector<NodeShare>{{.n_bytes = sizes[0]}},
+                     kPackedWeightsName);
+  // Threads of each node take its pages, before the kernel would kill for one that is not there.
+  if (nodes_ != nullptr && nodes_->is_bound) {
+    arena_.populate(static_cast<int>(divide_up(static_cast<uint64_t>(n_threads), sizes.size())));
+  }
   exponents_.resize(panels);
-  uint64_t at = 0, panel = 0;
-  for (Weight* w : all) {
-    w->panels = panels_.data() + at;
-    w->exponents = exponents_.data() + panel;
-    at += packed_bytes(*w);
-    panel += packed_panels(*w);
-  }
+  layout_->place(arena_, exponents_.data());
 }
 
-void PackedWeights::fill(const std::vector<Weight*>& all, Workers& workers,
-                         const LoadProgress& progress) {
-  const std::vector<Task> tasks = tasks_of(all);
-  // In slices of about 256 MB, with a word about progress between them.
-  constexpr uint64_t kTasksPerSlice = 128;
-  LoadStep step{LoadActivity::pack, 0, panels_.n_bytes()};
-  for (uint64_t first = 0; first < tasks.size(); first += kTasksPerSlice) {
-    const uint64_t n = std::min<uint64_t>(kTasksPerSlice, tasks.size() - first);
-    workers.parallel_for(n, 1, [&](uint64_t begin, uint64_t end) {
-      for (uint64_t i = begin; i < end; ++i) run(tasks[first + i]);
-    });
-    for (uint64_t i = first; i < first + n; ++i) {
-      step.n_done += (tasks[i].end - tasks[i].begin) *
-                     panel_bytes(tasks[i].weight->type(), tasks[i].weight->n_cols());
+void PackedWeights::fill(Workers& workers, const LoadProgress& progress) {
+  const std::vector<std::vector<PanelLayout::Piece>> pieces = layout_->pieces();
+  const uint64_t n_all = std::accumulate(
+      pieces.begin(), pieces.end(), uint64_t{0},
+      [](uint64_t n, const std::vector<PanelLayout::Piece>& slice) { return n + slice.size(); });
+  // In rounds of about 256 MB, with a word about progress between them.
+  constexpr uint64_t kPiecesPerRound = 128;
+  const uint64_t n_rounds = divide_up(n_all, kPiecesPerRound);
+  LoadStep step{LoadActivity::pack, 0, arena_.n_bytes()};
+  std::vector<IndexRange> ranges(pieces.size());
+  for (uint64_t round = 0; round < n_rounds; ++round) {
+    for (size_t s = 0; s < pieces.size(); ++s) {
+      ranges[s] = part_of(pieces[s].size(), round, n_rounds);
+      for (uint64_t i = ranges[s].begin; i < ranges[s].end; ++i) {
+        step.n_done += pieces[s][i].n_bytes();
+      }
     }
-    step.finished = first + n == tasks.size();
+    const auto body = [&](uint64_t slice, uint64_t begin, uint64_t end) {
+      for (uint64_t i = begin; i < end; ++i) pack_piece(pieces[slice][i]);
+    };
+    if (pieces.size() > 1) {
+      workers.parallel_slices(ranges, 1, body);
+    } else {
+      workers.parallel_for(ranges[0].end - ranges[0].begin, 1, [&](uint64_t begin, uint64_t end) {
+        body(0, ranges[0].begin + begin, ranges[0].begin + end);
+      });
+    }
+    step.finished = round + 1 == n_rounds;
     if (progress) progress(step);
   }
 }
@@ -120,8 +113,8 @@ void PackedWeights::pack(ModelWeights& weights, const TensorSet& kept, Workers& 
                          const LoadProgress& progress) {
   const std::vector<Weight*> all = packable_weights(weights, kept);
   if (all.empty()) return;
-  take(all);
-  fill(all, workers, progress);
+  take(all, workers.n_threads());
+  fill(workers, progress);
 }
 
 void PackedWeights::load(const GgufFile& model, const std::vector<Weight*>& all,
@@ -129,8 +122,8 @@ void PackedWeights::load(const GgufFile& model, const std::vector<Weight*>& all,
                          std::vector<std::string>& notes) {
   if (all.empty()) return;
   if (!is_whole_model) {
-    take(all);
-    fill(all, workers, progress);
+    take(all, workers.n_threads());
+    fill(workers, progress);
     const auto is_there = [](const std::filesystem::path& path) {
       std::error_code ignored;
       return std::filesystem::exists(path, ignored);
@@ -143,19 +136,20 @@ void PackedWeights::load(const GgufFile& model, const std::vector<Weight*>& all,
     }
     return;
   }
-  take(all);
+  take(all, workers.n_threads());
+  const PanelMemory memory = this->memory();
   const std::filesystem::path& source = model.parts().front().path;
   std::vector<std::string> reasons;
   for (const std::filesystem::path& path : panel_cache_paths(source)) {
     const PanelCacheStatus status =
-        read_panel_cache(path, model, {all.begin(), all.end()}, memory(), workers, progress);
+        read_panel_cache(path, model, {all.begin(), all.end()}, memory, workers, progress);
     if (status.state == PanelCacheStatus::State::valid) return;
     if (status.state == PanelCacheStatus::State::absent) continue;
     reasons.push_back(fmt::format("{} is not used: {}; `hybrid-run repack -m {}` writes it anew",
                                   printable(path.string(), 4096), status.reason,
                                   printable(source.string(), 4096)));
   }
-  fill(all, workers, progress);
+  fill(workers, progress);
   notes.insert(notes.end(), reasons.begin(), reasons.end());
 }
 

@@ -1,13 +1,13 @@
 #pragma once
 // The packed copy of a model's weights: which tensors are packed, and the memory they live in.
 
+#include <optional>
 #include <string>
 #include <vector>
 
-#include "numa/huge_buffer.h"
 #include "numa/workers.h"
 #include "runtime/load_step.h"
-#include "runtime/panel_cache.h"
+#include "runtime/panel_layout.h"
 #include "runtime/weights.h"
 
 namespace hybrid {
@@ -20,8 +20,14 @@ std::vector<const Weight*> packable_weights(const ModelWeights& weights,
 
 class PackedWeights {
  public:
+  /// The memory nodes that panels are cut over, and bound to; before what follows. The plan
+  /// outlives it. Without one they are in one memory, wherever the system puts it.
+  void set_nodes(const NodePlan* nodes) { nodes_ = nodes; }
+
   /// Bytes taken; 0 before pack().
-  uint64_t n_bytes() const { return panels_.n_bytes() + exponents_.size(); }
+  uint64_t n_bytes() const { return arena_.n_bytes() + exponents_.size(); }
+  /// What was obtained of the memory nodes.
+  NodeArena::Report report() const { return arena_.report(); }
 
   /// Packs all but `kept` on all workers, straight from the mapped file into memory of its own, and
   /// makes the weights point to it. The pages of the file are given back as they are done with.
@@ -35,14 +41,16 @@ class PackedWeights {
   void load(const GgufFile& model, const std::vector<Weight*>& all, bool is_whole_model,
             Workers& workers, const LoadProgress& progress, std::vector<std::string>& notes);
 
-  /// What write_panel_cache() takes.
-  PanelMemory memory() { return {{panels_.data(), panels_.n_bytes()}, exponents_}; }
+  /// What PanelCacheWriter::write() takes.
+  PanelMemory memory() { return layout_->memory(arena_, exponents_); }
 
  private:
-  void take(const std::vector<Weight*>& all);
-  void fill(const std::vector<Weight*>& all, Workers& workers, const LoadProgress& progress);
+  void take(const std::vector<Weight*>& all, int n_threads);
+  void fill(Workers& workers, const LoadProgress& progress);
 
-  HugeBuffer panels_;
+  const NodePlan* nodes_ = nullptr;
+  std::optional<PanelLayout> layout_;
+  NodeArena arena_;
   std::vector<int8_t> exponents_;
 };
 

@@ -147,19 +147,21 @@ PanelCacheStatus read_all(const fs::path& path, const GgufFile& model,
   PanelCacheHead head = read_head(file, model, weights);
   const uint64_t n_all = head.header().data_bytes, data_offset = head.header().data_offset;
   HYBRID_CHECK(to == nullptr ||
-               (to->panels.size() == n_all && to->exponents.size() == head.header().n_panels));
+               (to->n_bytes() == n_all && to->exponents.size() == head.header().n_panels));
   LoadStep step{to != nullptr ? LoadActivity::read_cache : LoadActivity::check_cache, 0, n_all};
   step.cache = path;
   for_chunks(workers, step, progress, [&](uint64_t chunk) {
     thread_local std::vector<std::byte> scratch;
     const uint64_t at = chunk * kPanelCacheChunkBytes, n = chunk_bytes(chunk, n_all);
-    if (to == nullptr) scratch.resize(kPanelCacheChunkBytes);
+    const bool is_direct = to != nullptr && to->pieces.empty();
+    if (!is_direct) scratch.resize(kPanelCacheChunkBytes);
     const std::span<std::byte> bytes =
-        to != nullptr ? to->panels.subspan(at, n) : std::span(scratch).first(n);
+        is_direct ? to->panels.subspan(at, n) : std::span(scratch).first(n);
     file.read(data_offset + at, bytes);
     if (hash_bytes(bytes, chunk) != head.chunk_hashes()[chunk]) {
       refuse("it is damaged (wrong checksum of the 2 MiB at byte {})", data_offset + at);
     }
+    if (to != nullptr && !is_direct) to->store(at, bytes);
   });
   if (to != nullptr) std::ranges::copy(head.exponents(), to->exponents.begin());
   step.n_done = n_all;
@@ -182,6 +184,18 @@ void check_unchanged(const GgufFile& model) {
 
 }  // namespace
 
+void PanelMemory::store(uint64_t begin, std::span<const std::byte> bytes) const {
+  const auto after = std::upper_bound(pieces.begin(), pieces.end(), begin,
+                                      [](uint64_t at, const Piece& p) { return at < p.begin; });
+  for (auto piece = after - 1; !bytes.empty(); ++piece) {
+    const std::span<std::byte> to = piece->bytes.subspan(begin - piece->begin);
+    const size_t n = std::min(to.size(), bytes.size());
+    std::copy_n(bytes.begin(), n, to.begin());
+    begin += n;
+    bytes = bytes.subspan(n);
+  }
+}
+
 PanelCacheStatus read_panel_cache(const fs::path& path, const GgufFile& model,
                                   const std::vector<const Weight*>& weights, const PanelMemory& to,
                                   Workers& workers, const LoadProgress& progress) {
@@ -203,7 +217,8 @@ PanelCacheWriter::PanelCacheWriter(const std::vector<fs::path>& paths, const Ggu
 void PanelCacheWriter::write(const PanelMemory& from, Workers& workers,
                              const LoadProgress& progress) {
   const uint64_t n_all = head_.header().data_bytes, data_offset = head_.header().data_offset;
-  HYBRID_CHECK(from.panels.size() == n_all && from.exponents.size() == head_.header().n_panels);
+  HYBRID_CHECK(from.pieces.empty() && from.panels.size() == n_all);
+  HYBRID_CHECK(from.exponents.size() == head_.header().n_panels);
   const std::span<uint64_t> hashes = head_.chunk_hashes();
   LoadStep step{LoadActivity::write_cache, 0, n_all, false, path()};
   const LoadProgress after_slice = [&](const LoadStep& now) {

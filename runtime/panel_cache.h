@@ -24,9 +24,23 @@ namespace hybrid {
 std::vector<std::filesystem::path> panel_cache_paths(const std::filesystem::path& model);
 
 /// The memory of packed weights: the panels of all, one behind the other, and their exponents.
+/// Panels that are cut over memory nodes lie in pieces, which in this order are the same bytes.
 struct PanelMemory {
-  std::span<std::byte> panels;
-  std::span<int8_t> exponents;
+  std::span<std::byte> panels = {};  // empty where there are pieces
+  std::span<int8_t> exponents = {};
+
+  struct Piece {
+    uint64_t begin = 0;  // in the order of all
+    std::span<std::byte> bytes;
+  };
+  std::vector<Piece> pieces = {};
+
+  void add(std::span<std::byte> bytes) { pieces.push_back({n_bytes(), bytes}); }
+  uint64_t n_bytes() const {
+    return pieces.empty() ? panels.size() : pieces.back().begin + pieces.back().bytes.size();
+  }
+  /// Puts these bytes at `begin` in the order of all; there are pieces.
+  void store(uint64_t begin, std::span<const std::byte> bytes) const;
 };
 
 struct PanelCacheStatus {

@@ -44,8 +44,17 @@ Sequence::Sequence(const Model& model, uint32_t n_ctx, const ExecutionOptions& o
       plan_(checked_plan(model, n_ctx, options)),
       cache_(plan_.cache, model.placement(), model.devices()),
       lanes_(model.config(), plan_, model.devices(), options.trace),
-      decode_workers_(options.n_threads) {
-  if (options.n_threads_batch != options.n_threads) batch_workers_.emplace(options.n_threads_batch);
+      decode_workers_(make_workers(options.nodes.get(), options.n_threads)) {
+  if (options.n_threads_batch != options.n_threads) {
+    batch_workers_ = make_workers(options.nodes.get(), options.n_threads_batch);
+  }
+}
+
+Workers::SliceCounts Sequence::slice_counts() const {
+  Workers::SliceCounts all = decode_workers_->slice_counts();
+  if (batch_workers_ == nullptr) return all;
+  const Workers::SliceCounts more = batch_workers_->slice_counts();
+  return {all.n_near + more.n_near, all.n_far + more.n_far};
 }
 
 void Sequence::truncate(size_t n) {
@@ -78,7 +87,9 @@ std::string step_text(std::span<const ForwardArgs> batches) {
 
 uint32_t Sequence::run(std::span<const ForwardArgs> batches) {
   const bool is_token = batches.size() == 1 && batches.front().tokens.size() == 1;
-  lanes_.host().use(!is_token && batch_workers_ ? *batch_workers_ : decode_workers_);
+  Workers& workers = !is_token && batch_workers_ ? *batch_workers_ : *decode_workers_;
+  lanes_.host().use(workers);
+  const ScopedPin pin = workers.pin_caller();
   const TraceZone zone(trace_, trace_ == nullptr ? 0 : trace_->track("steps"),
                        is_token ? "decode" : "prefill",
                        trace_ == nullptr ? "" : step_text(batches));

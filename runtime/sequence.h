@@ -2,7 +2,7 @@
 // One sequence of tokens and its place in the cache.
 
 #include <atomic>
-#include <optional>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -66,8 +66,11 @@ class Sequence {
   /// For who has put the rows of these tokens into cache(): they are what it holds from now on.
   void set_tokens(std::vector<TokenId> tokens);
 
+  /// Which of the memory nodes' pieces their own threads did, in all steps so far.
+  Workers::SliceCounts slice_counts() const;
+
   /// Whether the threads of decode have cores of their own, and why; for a person.
-  std::string thread_placement() const { return decode_workers_.placement(); }
+  std::string thread_placement() const { return decode_workers_->placement(); }
 
  private:
   /// The place of n tokens more.
@@ -87,8 +90,8 @@ class Sequence {
   SequencePlan plan_;
   SequenceCache cache_;
   Lanes lanes_;
-  Workers decode_workers_;
-  std::optional<Workers> batch_workers_;  // where their number differs
+  std::unique_ptr<Workers> decode_workers_;
+  std::unique_ptr<Workers> batch_workers_;  // where their number differs
   std::vector<TokenId> tokens_;
 };
 

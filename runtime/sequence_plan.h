@@ -2,11 +2,13 @@
 // What a sequence takes, from numbers alone: Sequence takes it by these, `plan` shows them.
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "attention/mla_attention.h"
 #include "placement/prompt_cut.h"
 #include "runtime/host_ops.h"
+#include "runtime/node_use.h"
 
 namespace hybrid {
 
@@ -24,6 +26,8 @@ struct ExecutionOptions {
   uint32_t n_in_flight = 1;
   bool split_experts = false;  // some layer's routed experts may lie on several processors
   Trace* trace = nullptr;      // filled with what is done when
+  /// The memory nodes that threads are at and weights are cut over; null: the system's choice.
+  std::shared_ptr<const NodeUse> nodes = nullptr;
 };
 
 struct SequencePlan {

@@ -145,6 +145,7 @@ void bind_experts(Binder& bind, const std::string& layer, const ModelConfig& c, 
   if (bind.has(layer + "ffn_gate_up_exps.weight")) {
     experts.gate_up = bind.get_weight(layer + "ffn_gate_up_exps.weight",
                                       {c.n_embd, 2 * uint64_t{moe.ff_dim}, moe.n_experts});
+    experts.gate_up.n_parts = 2;
   } else {
     experts.gate =
         bind.get_weight(layer + "ffn_gate_exps.weight", {c.n_embd, moe.ff_dim, moe.n_experts});

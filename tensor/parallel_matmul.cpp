@@ -1,6 +1,7 @@
 #include "tensor/parallel_matmul.h"
 
 #include <algorithm>
+#include <array>
 
 #include "base/error.h"
 #include "base/rounding.h"
@@ -23,6 +24,28 @@ uint64_t rows_per_task(uint64_t n_rows, int n_threads) {
   return std::min(kRowsPerTask, n_each * kMatmulRowGroup);
 }
 
+/// Calls body(begin, end) for all panels (panels_each of them are one item), `grain` items or more
+/// at a time. Those of a slice go to its workers; without slices, those of a single token go along
+/// memory, and of several to whoever is free.
+template <class Body>
+void share_out(const Weight& w, uint64_t panels_each, uint64_t grain, bool is_single,
+               Workers& workers, const Body& body) {
+  if (w.is_cut()) {
+    std::array<IndexRange, Workers::kMaxSlices> ranges;
+    HYBRID_CHECK(w.n_runs <= ranges.size());
+    for (uint64_t s = 0; s < w.n_runs; ++s) {
+      const IndexRange run = w.run(s);
+      ranges[s] = {divide_up(run.begin, panels_each), divide_up(run.end, panels_each)};
+    }
+    return workers.parallel_slices(
+        {ranges.data(), w.n_runs}, grain,
+        [&](uint64_t, uint64_t begin, uint64_t end) { body(begin, end); });
+  }
+  const uint64_t n = divide_up(w.n_panels(), panels_each);
+  if (is_single) return workers.parallel_shares(n, grain, body);
+  workers.parallel_for(n, grain, body);
+}
+
 void matmul_floats(const Weight& w, MatmulInput& in, float* y, Workers& workers) {
   const uint64_t n_rows = w.n_rows();
   if (simd_level() == SimdLevel::scalar || w.type() == DType::f32) {
@@ -34,7 +57,7 @@ void matmul_floats(const Weight& w, MatmulInput& in, float* y, Workers& workers)
     return workers.parallel_ranges(n_rows, kMatmulRowGroup,
                                    [&](uint64_t begin, uint64_t end, int) { body(begin, end); });
   }
-  workers.parallel_for(w.n_panels(), kRowsPerTask / kPanelRows, [&](uint64_t begin, uint64_t end) {
+  share_out(w, 1, kRowsPerTask / kPanelRows, false, workers, [&](uint64_t begin, uint64_t end) {
     multiply_floats(w, in.x(), in.n_tokens(), y + begin * kPanelRows, n_rows, begin, end);
   });
 }
@@ -43,12 +66,9 @@ void matmul_bytes(const Weight& w, MatmulInput& in, float* y, Workers& workers) 
   const auto body = [&](uint64_t begin, uint64_t end) {
     multiply_bytes(w, in.byte_rows(), y + begin * kPanelRows, w.n_rows(), begin, end);
   };
-  if (in.n_tokens() == 1) {
-    // Long runs of memory for each thread.
-    workers.parallel_shares(w.n_panels(), kPanelsPerPiece, body);
-  } else {
-    workers.parallel_for(w.n_panels(), kRowsPerTask / kPanelRows, body);
-  }
+  const bool is_single = in.n_tokens() == 1;
+  share_out(w, 1, is_single ? kPanelsPerPiece : kRowsPerTask / kPanelRows, is_single, workers,
+            body);
 }
 
 void matmul_tiles(const Weight& w, MatmulInput& in, float* y, Workers& workers) {
@@ -56,14 +76,14 @@ void matmul_tiles(const Weight& w, MatmulInput& in, float* y, Workers& workers) 
   const auto store = [&](const Bf16Product::Sums& sums) {
     store_sums(sums, in.n_tokens(), w.n_rows(), y, w.n_rows());
   };
-  workers.parallel_for((w.n_panels() + 1) / 2, kPairsPerTask, [&](uint64_t begin, uint64_t end) {
+  share_out(w, 2, kPairsPerTask, false, workers, [&](uint64_t begin, uint64_t end) {
     multiply_tiles(w, {}, in.tile_rows(), begin, end, store);
   });
 #endif
 }
 
 void matmul_int16(const Weight& w, MatmulInput& in, float* y, Workers& workers) {
-  workers.parallel_for(w.n_panels(), 2 * kPairsPerTask, [&](uint64_t begin, uint64_t end) {
+  share_out(w, 1, 2 * kPairsPerTask, false, workers, [&](uint64_t begin, uint64_t end) {
     multiply_int16(w, in.int16_rows(), y + begin * kPanelRows, w.n_rows(), begin, end);
   });
 }

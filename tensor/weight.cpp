@@ -30,14 +30,28 @@ PanelMatrix pack_on_the_spot(const Weight& w, uint64_t begin, uint64_t end, int 
   return {w.type(), w.n_cols(), 0, s.panels.data(), s.exponents.data()};
 }
 
+const std::byte* find_panel(const Weight& w, uint64_t begin, uint64_t end) {
+  const uint64_t size = panel_bytes(w.type(), w.n_cols());
+  if (!w.is_cut()) return w.panels + begin * size;
+  HYBRID_CHECK(w.n_parts == 1);
+  const PanelRun* run = w.runs;
+  while (run[1].first <= begin) ++run;
+  HYBRID_CHECK(end <= run[1].first);
+  return run->panels + (begin - run->first) * size;
+}
+
 }  // namespace
 
 Weight Weight::slice(uint64_t i) const {
   const uint64_t size = panel_bytes(type(), n_cols());
   Weight w{rows.slice(i)};
-  if (packed()) {
+  if (packed()) w.exponents = exponents + i * n_panels();
+  w.n_parts = n_parts;
+  if (is_cut()) {
+    w.n_runs = n_runs;
+    w.runs = runs + i * n_parts * (n_runs + 1);
+  } else if (packed()) {
     w.panels = panels + i * n_panels() * size;
-    w.exponents = exponents + i * n_panels();
   }
   return w;
 }
@@ -56,8 +70,14 @@ Weight Weight::part(uint64_t first, uint64_t n) const {
   Weight w{rows.rows(first, n)};
   if (packed()) {
     HYBRID_CHECK(first % kPanelRows == 0);
-    w.panels = panels + first / kPanelRows * panel_bytes(type(), n_cols());
     w.exponents = exponents + first / kPanelRows;
+  }
+  if (is_cut()) {
+    HYBRID_CHECK(n * n_parts == n_rows() && first % n == 0);
+    w.n_runs = n_runs;
+    w.runs = runs + first / n * (n_runs + 1);
+  } else if (packed()) {
+    w.panels = panels + first / kPanelRows * panel_bytes(type(), n_cols());
   }
   return w;
 }
@@ -94,8 +114,7 @@ PanelMatrix panels_of(const Weight& w, uint64_t begin, uint64_t end, int slot) {
   HYBRID_CHECK(begin < end && end <= w.n_panels() && w.n_matrices() == 1);
   PanelMatrix m;
   if (w.packed()) {
-    m = {w.type(), w.n_cols(), 0, w.panels + begin * panel_bytes(w.type(), w.n_cols()),
-         w.exponents + begin};
+    m = {w.type(), w.n_cols(), 0, find_panel(w, begin, end), w.exponents + begin};
   } else {
     m = pack_on_the_spot(w, begin, end, slot);
   }

@@ -10,7 +10,6 @@
 #include "base/text.h"
 #include "base/units.h"
 #include "numa/bandwidth.h"
-#include "numa/cpu_set.h"
 #include "numa/memory_info.h"
 #include "runtime/bench_prediction.h"
 #include "runtime/bench_report.h"
@@ -135,8 +134,10 @@ void check_memory(const Engine& engine, const std::vector<Options>& combinations
   }
 }
 
-double measure_peak(int n_threads) {
-  Workers workers(n_threads);
+double measure_peak(const NodeUse& nodes, int n_threads) {
+  const std::unique_ptr<Workers> made = make_workers(&nodes, n_threads);
+  Workers& workers = *made;
+  const ScopedPin pin = workers.pin_caller();
   const ReadBandwidth found =
       measure_read_bandwidth(workers, bandwidth_buffer_bytes(available_memory_bytes()));
   log_info(fmt::format("memory: {:.1f} GB/s read by {} (best of {} passes over {})", found.gb_per_s,
@@ -159,10 +160,11 @@ class RateMeasurements {
     const ExecutionOptions& e = settings.execution;
     Kind& kind = kinds_[key_of(settings)];
     if (kind.rounds.size() == kMostRounds) return;
-    Workers workers(e.n_threads);
+    const std::unique_ptr<Workers> workers = make_workers(e.nodes.get(), e.n_threads);
+    const ScopedPin pin = workers->pin_caller();
     const RateRequest request = rates_needed(engine_.model().config(), engine_.model().weights(),
                                              e.attention.key_type, settings.pack, engine_.kept());
-    kind.rounds.push_back(measure_rates(request, effort(), workers, &stop_flag()));
+    kind.rounds.push_back(measure_rates(request, effort(), *workers, &stop_flag()));
     if (stop_flag()) throw Interrupted{};
     kind.rates = {.key = rates_key(e.n_threads),
                   .bandwidth_bytes_per_s = bandwidth_bytes_per_s_,
@@ -231,13 +233,14 @@ class RateMeasurements {
   std::map<Key, Kind> kinds_;
 };
 
-void log_start(const Engine& engine, size_t n_rows) {
+void log_start(const Options& options, const Engine& engine, size_t n_rows) {
   const ModelConfig& config = engine.model().config();
   log_info(fmt::format("hybrid-run {}: {}, {} layers, {}; rows to measure: {}", version(),
                        config.name, config.n_layers,
                        format_bytes(engine.model().file().total_bytes()), n_rows));
   for (const std::string& note : config.notes) log_info(note);
   log_devices(engine);
+  log_nodes(options, engine);
 }
 
 /// "cpu", "cpu+sim0 (simulated)"
@@ -255,7 +258,9 @@ BenchRow row_of(const Model& model, const Options& combination, const ExecutionO
   row.n_params = n_params(model.file());
   row.device = device_names(model);
   row.isa = name_of(simd_level());
-  row.n_threads = execution.n_threads;
+  row.n_threads_used = execution.n_threads;
+  row.n_threads =
+      static_cast<int>(combination.find_integer("threads").value_or(execution.n_threads));
   row.n_batch = execution.n_batch;
   row.n_ubatch = std::min(execution.n_ubatch, execution.n_batch);
   row.mla = std::stoi(combination.get("mla"));
@@ -284,7 +289,7 @@ void bench(const Options& options) {
   catch_signals();
   const std::vector<BenchTest> tests = tests_of(options);
   const std::vector<Options> combinations = combinations_of(options);
-  int n_most_threads = n_allowed_cores();
+  int n_most_threads = 1;
   bool pack = false, prepare_decode = false;  // for any of them
   for (const Options& combination : combinations) {
     const EngineOptions engine = engine_options(combination);
@@ -301,8 +306,10 @@ void bench(const Options& options) {
   engine.place(largest_context(tests));
   check_memory(engine, combinations, tests);
   engine.prepare();
-  log_start(engine, tests.size() * combinations.size());
-  const double peak_gb_per_s = measure_peak(n_most_threads);
+  log_start(combinations.front(), engine, tests.size() * combinations.size());
+  const NodeUse& nodes = *setup.execution.nodes;
+  n_most_threads = std::max(n_most_threads, plan_workers(nodes.plan, std::nullopt).n_threads());
+  const double peak_gb_per_s = measure_peak(nodes, n_most_threads);
 
   RateMeasurements rates(engine, peak_gb_per_s);
 
@@ -311,6 +318,7 @@ void bench(const Options& options) {
     ExecutionOptions execution = execution_of(combination);
     execution.trace = trace.trace();
     BenchRow row = row_of(model, combination, execution);
+    if (row.n_threads != row.n_threads_used) log_thread_notes(combination);
     row.peak_gb_per_s = peak_gb_per_s;
     const RunSettings settings = run_settings(combination);
     rates.measure(settings);

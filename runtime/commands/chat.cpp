@@ -116,7 +116,7 @@ void chat(const Options& options) {
   Conversation conversation(engine, chat_template, options);
   CacheFile cache_file(options, conversation.sequence());
   engine.prepare();
-  log_banner(engine, conversation.sequence());
+  log_banner(options, engine, conversation.sequence());
   cache_file.log_restored();
   log_info(fmt::format("chat template {}; /reset begins a new conversation, /exit or Ctrl-D ends",
                        name_of(chat_template.format())));

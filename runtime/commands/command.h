@@ -52,6 +52,12 @@ std::filesystem::path model_path(const Options& options);
 ExpertGroups expert_groups(const Options& options);
 /// Sets the kernels' level, too, where the options name one.
 RunSettings run_settings(const Options& options);
+/// The threads of -t and -tb, as many as there are processors for, and the nodes of --numa.
+void set_threads(const Options& options, ExecutionOptions& execution);
+/// Why there are not as many as were asked for.
+void log_thread_notes(const Options& options);
+/// What was asked of the memory nodes, and what was obtained. After the engine was prepared.
+void log_nodes(const Options& options, const Engine& engine);
 /// Rules, shorthands and budgets.
 PlacementRequest placement_request(const Options& options);
 /// The engine is to be prepared (Engine::prepare) after the command's checks.
@@ -65,7 +71,7 @@ LoadProgress load_progress(const Options& options);
 void log_devices(const Engine& engine);
 /// One line: version, model, context, threads, kernels; then the model's notes. With -v also what
 /// the sequence takes.
-void log_banner(const Engine& engine, const Sequence& sequence);
+void log_banner(const Options& options, const Engine& engine, const Sequence& sequence);
 
 // --- reading and writing ------------------------------------------------------------------------
 

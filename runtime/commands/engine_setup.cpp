@@ -4,7 +4,6 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "base/units.h"
-#include "numa/cpu_set.h"
 #include "runtime/commands/command.h"
 #include "runtime/cuda_devices.h"
 #include "runtime/demo_model.h"
@@ -75,13 +74,7 @@ RunSettings run_settings(const Options& options) {
   if (options.is_set("ubatch-size") && execution.n_ubatch > execution.n_batch) {
     fail_usage("-ub {} is more than -b {}; raise -b, too", execution.n_ubatch, execution.n_batch);
   }
-  const auto threads = options.find_integer("threads");
-  execution.n_threads = threads ? static_cast<int>(*threads) : usable_cores();
-  execution.n_threads_batch = execution.n_threads;
-  if (applies_to(*find_option("threads-batch"), options.command())) {  // `bench` has -t alone
-    const auto batch_threads = options.find_integer("threads-batch");
-    if (batch_threads) execution.n_threads_batch = static_cast<int>(*batch_threads);
-  }
+  set_threads(options, execution);
   execution.attention = attention_options(options);
   execution.fused_moe = options.get_toggle("fused-moe");
   return settings;
@@ -209,7 +202,7 @@ void log_devices(const Engine& engine) {
   }
 }
 
-void log_banner(const Engine& engine, const Sequence& sequence) {
+void log_banner(const Options& options, const Engine& engine, const Sequence& sequence) {
   const ModelConfig& config = engine.model().config();
   const ExecutionOptions& execution = engine.options().execution;
   log_info(fmt::format(
@@ -224,6 +217,7 @@ void log_banner(const Engine& engine, const Sequence& sequence) {
   }
   for (const std::string& note : config.notes) log_info(note);
   log_devices(engine);
+  log_nodes(options, engine);
   log_detail(fmt::format("threads: {}", sequence.thread_placement()));
   const RunPlan plan = engine.plan(sequence.n_ctx());
   log_detail(fmt::format("weights: {} taken, {} mapped from the file",

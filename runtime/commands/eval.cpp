@@ -89,7 +89,7 @@ void eval(const Options& options) {
     record.emplace(config.n_moe_layers(), n_tokens, config.moe.n_used);
   }
   engine.prepare();
-  log_banner(engine, sequence);
+  log_banner(options, engine, sequence);
 
   // In batches, so that only one batch of logits is in memory.
   const uint32_t step = engine.options().execution.n_batch;

@@ -89,7 +89,7 @@ void perplexity(const Options& options) {
     };
   }
   engine.prepare();
-  log_banner(engine, sequence);
+  log_banner(options, engine, sequence);
   params.on_window = [&](const PerplexityResult& r) {
     log_detail(fmt::format("window {} of {}: perplexity so far {:.4f}", r.n_windows, n_windows,
                            r.perplexity()));

@@ -48,7 +48,7 @@ void run(const Options& options) {
   Sequence sequence = engine.make_sequence();
   CacheFile cache_file(options, sequence);
   engine.prepare();
-  log_banner(engine, sequence);
+  log_banner(options, engine, sequence);
   cache_file.log_restored();
   GenerateParams params;
   params.sampling = sampling_params(options);

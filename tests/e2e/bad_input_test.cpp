@@ -168,6 +168,7 @@ TEST_CASE("a wrong command line exits with 2") {
   check_error({"run", "-p", "x"}, 2, "`run` needs -m");
   check_error({"run", "--demo"}, 2, "needs either -p TEXT or -f FILE");
   check_error({"run", "--demo", "-m", "x", "-p", "y"}, 2, "leave -m out");
-  check_error({"run", "-m", "x", "-p", "y", "--numa", "distribute"}, 2, "not in this version yet");
+  check_error({"run", "-m", "x", "-p", "y", "--numa", "all"}, 2,
+              "--numa: expected distribute, isolate, numactl, off, found 'all'");
   check_error({"frobnicate"}, 2, "unknown command");
 }

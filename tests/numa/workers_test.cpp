@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "numa/cpu_set.h"
 #include "numa/memory_info.h"
 #include "numa/split_range.h"
 #include "numa/worker_plan.h"
@@ -383,4 +384,46 @@ TEST_CASE("workers of a plan say how they were placed") {
   Workers workers(unpinned_plan({0, 1}));
   check_region(workers, 100);
   CHECK(workers.placement().starts_with("not pinned: a test"));
+}
+
+TEST_CASE("pieces of slices are counted by whose worker did them") {
+  NodePlan plan;
+  plan.slices = {{.nodes = {0}, .cores = {{0}, {1}}, .n_default = 1},
+                 {.nodes = {1}, .cores = {{0}, {1}}, .n_default = 1}};
+  const IndexRange ranges[] = {{0, 40}, {100, 140}};
+  const auto counts_of = [&](int n_threads) {
+    Workers workers(plan_workers(plan, n_threads));
+    std::atomic<uint64_t> n_items{0};
+    for (int i = 0; i < 10; ++i) {
+      workers.parallel_slices(
+          ranges, 1, [&](uint64_t, uint64_t begin, uint64_t end) { n_items += end - begin; });
+    }
+    CHECK(n_items == 800);
+    return workers.slice_counts();
+  };
+  const Workers::SliceCounts two = counts_of(2);
+  CHECK(two.n_near >= 10);
+  CHECK(two.n_near + two.n_far <= 800);
+  CHECK(counts_of(1).n_near == 0);  // one thread does it all and counts nothing
+}
+
+TEST_CASE("the caller is at its seat while it is pinned, and only then") {
+  const CpuList before = thread_affinity();
+  REQUIRE(!before.empty());
+  const CpuList one{before.back()};
+  NodePlan plan;
+  plan.slices = {{.nodes = {0}, .cores = {one}, .n_default = 1},
+                 {.nodes = {1}, .cores = {one}, .n_default = 1}};
+  for (const int n_threads : {1, 2}) {
+    Workers workers(plan_workers(plan, n_threads));
+    {
+      const ScopedPin pin = workers.pin_caller();
+      CHECK(thread_affinity() == one);
+    }
+    CHECK(thread_affinity() == before);
+  }
+  plan.slices.pop_back();  // nothing to keep to
+  Workers alone(plan_workers(plan, 1));
+  const ScopedPin pin = alone.pin_caller();
+  CHECK(thread_affinity() == before);
 }

@@ -15,6 +15,14 @@ namespace {
 
 constexpr uint32_t kContext = 64;
 
+RunSettings settings(bool pack) {
+  RunSettings s;
+  s.n_ctx = kContext;
+  s.pack = pack;
+  s.prepare_decode = simd_level() != SimdLevel::scalar;
+  return s;
+}
+
 struct TinyInput {
   TinyFile file{{.quantised = true}};
   ModelHeaders headers{file.path, ExpertGroups::automatic};
@@ -23,10 +31,7 @@ struct TinyInput {
   PlacementInput input;
 
   explicit TinyInput(std::vector<PlacementRule> with_rules, bool pack = true)
-      : plan(plan_run(headers.file, headers.config, headers.weights,
-                      {.n_ctx = kContext,
-                       .pack = pack,
-                       .prepare_decode = simd_level() != SimdLevel::scalar})),
+      : plan(plan_run(headers.file, headers.config, headers.weights, settings(pack))),
         rules(std::move(with_rules)),
         input(make_placement_input(headers, plan, rules)) {}
   explicit TinyInput(const char* text) : TinyInput(parse_rules(text, "-ot")) {}
