@@ -19,8 +19,11 @@ namespace {
 /// product's activations.
 constexpr uint64_t kUnitRows = 32;
 constexpr uint64_t kUnitPanels = kUnitRows / kPanelRows;
-static_assert(kUnitRows == HiddenRows::kCols && kUnitRows == 2 * kPanelRows &&
+static_assert(kUnitRows == HiddenRows::kGroupCols && kUnitRows == 2 * kPanelRows &&
               kCutRows % kUnitRows == 0);
+
+/// Rows of gate and up whose products lie beside each other as floats, until they are one.
+constexpr uint64_t kSpanRows = 256;
 
 uint64_t n_units(uint64_t n_rows) { return divide_up(n_rows, kUnitRows); }
 
@@ -57,9 +60,9 @@ class Runner {
     args_.input.prepare(in_form_, workers_);
     args_.input.prepare(up_form_, workers_);
     gather();
-    share_out(first_.gate.is_cut() ? &FfnJob::gate : &FfnJob::up, n_ff_,
+    share_out(first_.gate.is_cut() ? &FfnJob::gate : &FfnJob::up, n_ff_, s_.hidden.step_cols(),
               [&](const JobRows& rows) { gate_and_up(rows); });
-    share_out(&FfnJob::down, n_embd_, [&](const JobRows& rows) { down(rows); });
+    share_out(&FfnJob::down, n_embd_, kUnitRows, [&](const JobRows& rows) { down(rows); });
   }
 
  private:
@@ -170,20 +173,23 @@ class Runner {
     return std::clamp(per_job * n_jobs / n_pieces, kUnits, per_job);
   }
 
-  /// All jobs' output rows as one range of units; body(JobRows) for pieces of it. With a single
-  /// token each thread goes along memory; with more, pieces go to whoever is free.
-  /// Of a weight that is cut over memory nodes, each slice's rows go to its own threads.
+  /// All jobs' output rows as one range of units; body(JobRows) for pieces of it, which begin at
+  /// multiples of `step` rows. With a single token each thread goes along memory; with more, pieces
+  /// go to whoever is free. Of a weight that is cut over memory nodes, each slice's rows go to its
+  /// own threads.
   template <class Body>
-  void share_out(Weight FfnJob::*weight, uint64_t n_rows, const Body& body) {
-    const uint64_t per_job = n_units(n_rows), n = per_job * args_.jobs.size();
-    if ((first_.*weight).is_cut()) return share_out_slices(weight, n_rows, body);
+  void share_out(Weight FfnJob::*weight, uint64_t n_rows, uint64_t step, const Body& body) {
+    HYBRID_CHECK(n_tokens_ > 1 || step == kUnitRows);
+    if ((first_.*weight).is_cut()) return share_out_slices(weight, n_rows, step, body);
+    const uint64_t per_job = round_up(n_units(n_rows), step / kUnitRows);
+    const uint64_t n = per_job * args_.jobs.size();
     const auto piece = [&](uint64_t begin, uint64_t end) {
       while (begin < end) {
         const uint64_t job = begin / per_job;
         const uint64_t last = std::min(end, (job + 1) * per_job);
         const uint64_t row = (begin - job * per_job) * kUnitRows;
-        body(
-            JobRows{args_.jobs[job], job, row, std::min(n_rows, row + (last - begin) * kUnitRows)});
+        const uint64_t end_row = std::min(n_rows, row + (last - begin) * kUnitRows);
+        if (row < end_row) body(JobRows{args_.jobs[job], job, row, end_row});
         begin = last;
       }
     };
@@ -194,13 +200,16 @@ class Runner {
     }
   }
 
-  /// Every slice has units of its own of each job, counted through from job to job.
+  /// Every slice has units of its own of each job, counted through from job to job. Rows that a
+  /// step keeps together are those of the slice that their first one is of.
   template <class Body>
-  void share_out_slices(Weight FfnJob::*weight, uint64_t n_rows, const Body& body) {
+  void share_out_slices(Weight FfnJob::*weight, uint64_t n_rows, uint64_t step, const Body& body) {
     const uint64_t n_slices = (first_.*weight).n_runs;
     const auto units_of = [&](const FfnJob& job, uint64_t slice) {
       const IndexRange panels = (job.*weight).run(slice);
-      return IndexRange{divide_up(panels.begin, kUnitPanels), divide_up(panels.end, kUnitPanels)};
+      const uint64_t step_units = step / kUnitRows;
+      return IndexRange{round_up(divide_up(panels.begin, kUnitPanels), step_units),
+                        round_up(divide_up(panels.end, kUnitPanels), step_units)};
     };
     std::array<IndexRange, Workers::kMaxSlices> ranges{};
     HYBRID_CHECK(n_slices <= ranges.size());
@@ -238,8 +247,8 @@ class Runner {
     }
 #endif
     if (job.n_slots == 1) return gated_single(rows);
-    for (uint64_t row = rows.begin; row < rows.end; row += kUnitRows) {
-      gated_unit({job, rows.index, row, std::min(rows.end, row + kUnitRows)});
+    for (uint64_t row = rows.begin; row < rows.end; row += kSpanRows) {
+      gated_span({job, rows.index, row, std::min(rows.end, row + kSpanRows)});
     }
   }
 
@@ -272,9 +281,7 @@ class Runner {
       const uint64_t n = part.end - part.begin;
       gate_and_up_products(part, gate, up);
       ops.silu_mul(gate, up, n);
-      for (uint64_t i = 0; i < n; i += HiddenRows::kCols) {
-        s_.hidden.store(hidden_row(rows, 0), row + i, gate + i, std::min(HiddenRows::kCols, n - i));
-      }
+      s_.hidden.store(hidden_row(rows, 0), row, gate, n);
     }
   }
 
@@ -282,24 +289,27 @@ class Runner {
     const FfnJob& job = rows.job;
     if (in_form_ == InputForm::bytes && job.gate.type() == job.up.type()) {
       const ByteRows x{s_.blocks.data(), n_parts(args_.input.precision()), 0};
-      return multiply_bytes(job.gate, job.up, x.part(job.first_slot, 1), gate, up,
-                            rows.first_panel(), rows.end_panel());
+      return for_runs(job.gate, rows, [&](const JobRows& part) {
+        const uint64_t at = part.begin - rows.begin;
+        multiply_bytes(job.gate, job.up, x.part(job.first_slot, 1), gate + at, up + at,
+                       part.first_panel(), part.end_panel());
+      });
     }
-    unit_product(job.gate, in_form_, rows, 0, 1, gate);
-    unit_product(job.up, up_form_, rows, 0, 1, up);
+    span_product(job.gate, in_form_, rows, 0, 1, gate, rows.end - rows.begin);
+    span_product(job.up, up_form_, rows, 0, 1, up, rows.end - rows.begin);
   }
 
-  /// One unit by way of floats, a few tokens at a time.
-  void gated_unit(const JobRows& rows) {
+  /// One span by way of floats, a few tokens at a time.
+  void gated_span(const JobRows& rows) {
     constexpr uint64_t kTiles = 3, kTokens = kTiles * kTileTokens;
-    alignas(64) float gate[kTokens][kUnitRows], up[kTokens][kUnitRows];
+    alignas(64) float gate[kTokens][kSpanRows], up[kTokens][kSpanRows];
     const uint64_t n = rows.end - rows.begin;
     const RowOps ops = row_ops();
     const uint64_t step = kTiles * (with_tiles() ? tiles_of(rows.job).per_tile() : kTileTokens);
     for (uint64_t slot = 0; slot < rows.job.n_slots; slot += step) {
       const uint64_t n_slots = std::min(step, rows.job.n_slots - slot);
-      unit_product(rows.job.gate, in_form_, rows, slot, n_slots, gate[0]);
-      unit_product(rows.job.up, up_form_, rows, slot, n_slots, up[0]);
+      span_product(rows.job.gate, in_form_, rows, slot, n_slots, gate[0], kSpanRows);
+      span_product(rows.job.up, up_form_, rows, slot, n_slots, up[0], kSpanRows);
       for (uint64_t i = 0; i < n_slots; ++i) {
         ops.silu_mul(gate[i], up[i], n);
         s_.hidden.store(hidden_row(rows, slot + i), rows.begin, gate[i], n);
@@ -307,18 +317,36 @@ class Runner {
     }
   }
 
-  /// y[i][r] = rows of one unit (of any length for a single slot) times the inputs of slots [slot,
-  /// slot + n) of the job.
-  void unit_product(const Weight& w, InputForm form, const JobRows& rows, uint64_t slot, uint64_t n,
-                    float* y) {
+  /// Calls body for the rows that lie in one memory: for all of them where the weight is not cut.
+  template <class Body>
+  static void for_runs(const Weight& w, const JobRows& rows, const Body& body) {
+    if (!w.is_cut()) return body(rows);
+    for (uint64_t slice = 0; slice < w.n_runs; ++slice) {
+      const IndexRange panels = w.run(slice);
+      const uint64_t begin = std::max(rows.begin, panels.begin * kPanelRows);
+      const uint64_t end = std::min(rows.end, panels.end * kPanelRows);
+      if (begin < end) body(JobRows{rows.job, rows.index, begin, end});
+    }
+  }
+
+  /// y[i * stride + r] = rows (from an even panel on) times the inputs of slots [slot, slot + n) of
+  /// the job.
+  void span_product(const Weight& w, InputForm form, const JobRows& rows, uint64_t slot, uint64_t n,
+                    float* y, uint64_t stride) {
+    for_runs(w, rows, [&](const JobRows& part) {
+      run_product(w, form, part, slot, n, y + (part.begin - rows.begin), stride);
+    });
+  }
+  void run_product(const Weight& w, InputForm form, const JobRows& rows, uint64_t slot, uint64_t n,
+                   float* y, uint64_t stride) {
     const uint64_t begin = rows.first_panel(), end = rows.end_panel();
     if (is_in_blocks(form)) {
       const ByteRows x{s_.blocks.data(), n_parts(args_.input.precision()), 0,
                        form == InputForm::words};
-      multiply_bytes(w, x.part(rows.job.first_slot + slot, n), y, kUnitRows, begin, end);
+      multiply_bytes(w, x.part(rows.job.first_slot + slot, n), y, stride, begin, end);
     } else if (form == InputForm::floats) {
       const float* x = input_floats(rows.job) + slot * n_embd_;
-      float_rows(w, x, n, rows.begin, rows.end, y, kUnitRows);
+      float_rows(w, x, n, rows.begin, rows.end, y, stride);
     } else {
 #if defined(__x86_64__)
       const TileRows all = input_tiles(rows.index);
@@ -326,7 +354,7 @@ class Runner {
       const auto store = [&](const Bf16Product::Sums& s) {
         Bf16Product::Sums at = s;
         at.pair -= begin / 2;
-        store_sums(at, n, rows.end - rows.begin, y, kUnitRows);
+        store_sums(at, n, rows.end - rows.begin, y, stride);
       };
       multiply_tiles(w, {}, x, begin / 2, (end + 1) / 2, store);
 #endif

@@ -55,36 +55,41 @@ void HiddenRows::set(InputForm form, Precision precision, uint64_t n_rows, uint6
 }
 
 void HiddenRows::store(uint64_t row, uint64_t column, const float* values, uint64_t n) {
-  HYBRID_CHECK(column % kCols == 0 && n <= kCols && column + n <= n_cols_);
+  HYBRID_CHECK(column % step_cols() == 0 && column + n <= n_cols_);
+  HYBRID_CHECK(n % step_cols() == 0 || column + n == n_cols_);
   if (form_ == InputForm::floats) {
     std::copy_n(values, n, reinterpret_cast<float*>(data_.data()) + row * n_cols_ + column);
-    return;
+  } else if (form_ == InputForm::words) {
+    const uint64_t block = column / ActivationBlock::kCols;
+    quantize_row_to_words(values, n, block_at(2 * row, block), block_at(2 * row + 1, block));
+  } else {
+    for (uint64_t i = 0; i < n; i += kGroupCols) {
+      store_group(row, column + i, values + i, std::min(kGroupCols, n - i));
+    }
   }
-  float padded[kCols] = {};
-  if (n < kCols) {
+}
+
+void HiddenRows::store_group(uint64_t row, uint64_t column, const float* values, uint64_t n) {
+  float padded[kGroupCols] = {};
+  if (n < kGroupCols) {
     std::copy_n(values, n, padded);
     values = padded;
   }
-  if (is_in_blocks(form_)) {
+  if (form_ == InputForm::bytes) {
     const uint64_t block = column / ActivationBlock::kCols;
-    const auto at = [&](uint64_t i) {
-      return const_cast<ActivationBlock*>(block_rows_[i]) + block;
-    };
-    const auto group = static_cast<uint32_t>(column % ActivationBlock::kCols / kCols);
-    if (form_ == InputForm::words) {
-      quantize_group_to_words(values, *at(2 * row), *at(2 * row + 1), group);
-    } else if (precision_ != Precision::normal) {
-      quantize_group(values, *at(2 * row), at(2 * row + 1), group);
+    const auto group = static_cast<uint32_t>(column % ActivationBlock::kCols / kGroupCols);
+    if (precision_ != Precision::normal) {
+      quantize_group(values, *block_at(2 * row, block), block_at(2 * row + 1, block), group);
     } else {
-      quantize_group(values, *at(row), nullptr, group);
+      quantize_group(values, *block_at(row, block), nullptr, group);
     }
     return;
   }
 #if defined(__x86_64__)
-  std::byte* to = tile_row(data_.data(), n_cols_, row, column / kCols);
-  store_tile_row(values, kCols, to, 0);
+  std::byte* to = tile_row(data_.data(), n_cols_, row, column / kGroupCols);
+  store_tile_row(values, kGroupCols, to, 0);
   if (precision_ != Precision::normal) {
-    store_tile_rest(values, kCols, to + tiles_bytes(n_rows_, n_cols_), 0);
+    store_tile_rest(values, kGroupCols, to + tiles_bytes(n_rows_, n_cols_), 0);
   }
 #endif
 }

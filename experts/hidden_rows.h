@@ -12,7 +12,7 @@ namespace hybrid {
 
 class HiddenRows {
  public:
-  static constexpr uint64_t kCols = 32;  // columns that are stored together
+  static constexpr uint64_t kGroupCols = 32;
 
   /// Bytes that rows of any form take at most; reserve() takes them, held_bytes() are there.
   static uint64_t n_bytes(uint64_t n_rows, uint64_t n_cols);
@@ -24,8 +24,12 @@ class HiddenRows {
   /// From now on n_rows rows of n_cols columns in this form.
   void set(InputForm form, Precision precision, uint64_t n_rows, uint64_t n_cols);
 
-  /// Columns [column, column + n) of a row; column a multiple of 32, n at most 32. Different rows
-  /// and columns may be stored by different threads at a time.
+  /// Columns that share a scale, and are stored together.
+  uint64_t step_cols() const {
+    return form_ == InputForm::words ? ActivationBlock::kCols : kGroupCols;
+  }
+  /// Columns [column, column + n) of a row; column a multiple of step_cols(), n, too, or up to the
+  /// end of the row. Different rows and columns may be stored by different threads at a time.
   void store(uint64_t row, uint64_t column, const float* values, uint64_t n);
 
   // By form:
@@ -44,6 +48,10 @@ class HiddenRows {
   }
 
  private:
+  void store_group(uint64_t row, uint64_t column, const float* values, uint64_t n);
+  ActivationBlock* block_at(uint64_t i, uint64_t block) {
+    return const_cast<ActivationBlock*>(block_rows_[i]) + block;
+  }
   static uint64_t most_bytes(uint64_t n_rows, uint64_t n_cols);
   static uint64_t bytes_of(InputForm form, Precision precision, uint64_t n_rows, uint64_t n_cols);
 

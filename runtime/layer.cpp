@@ -3,8 +3,18 @@
 #include <algorithm>
 #include <functional>
 
+#include "tensor/simd_level.h"
+
 namespace hybrid {
 namespace {
+
+/// How finely the output of attention is rounded. Where bytes are multiplied, twice as many
+/// products for several tokens would buy a KL divergence of 1.01e-4 instead of 1.08e-4
+/// (docs/kernels.md).
+Precision attended_precision(uint32_t n_tokens) {
+  const bool costs_double = n_tokens > 1 && simd_level() != SimdLevel::amx;
+  return costs_double ? Precision::normal : Precision::exact;
+}
 
 /// hidden += the attention of the layer.
 void add_attention(const LayerWeights& w, uint32_t cache_layer, const StepContext& step,
@@ -28,7 +38,7 @@ void add_attention(const LayerWeights& w, uint32_t cache_layer, const StepContex
   }
   ops.rotate_queries(act.q);
   ops.attend(w, cache_layer, act.q, act.attended);
-  ops.set_input(act.attended, n, uint64_t{mla.n_heads} * mla.v_dim, Precision::exact);
+  ops.set_input(act.attended, n, uint64_t{mla.n_heads} * mla.v_dim, attended_precision(n));
   ops.product(w.attn_output, act.projected);
   ops.add(act.projected, act.hidden);
 }

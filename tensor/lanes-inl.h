@@ -73,6 +73,10 @@ struct Lanes<SimdLevel::avx2> {
   HYBRID_LANES_INLINE Int larger(Int x, Int y) {
     return {_mm256_max_epu32(x.a, y.a), _mm256_max_epu32(x.b, y.b)};
   }
+  /// x * y / 2^15 of signed words, rounded.
+  HYBRID_LANES_INLINE Int multiply_words_high(Int x, Int y) {
+    return {_mm256_mulhrs_epi16(x.a, y.a), _mm256_mulhrs_epi16(x.b, y.b)};
+  }
   /// Byte i of the result: table[byte i of x], 16 entries, bytes of x below 16.
   HYBRID_LANES_INLINE Int look_up(Int x, const void* table) {
     const __m256i t =
@@ -99,8 +103,15 @@ struct Lanes<SimdLevel::avx2> {
   HYBRID_LANES_INLINE Float to_float(Int x) {
     return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)};
   }
+  /// To the nearest.
+  HYBRID_LANES_INLINE Int to_int(Float x) {
+    return {_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)};
+  }
   HYBRID_LANES_INLINE Float as_float(Int x) {
     return {_mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b)};
+  }
+  HYBRID_LANES_INLINE Int as_int(Float x) {
+    return {_mm256_castps_si256(x.a), _mm256_castps_si256(x.b)};
   }
   /// The half float in the low 16 bits of each lane, whatever is above.
   HYBRID_LANES_INLINE Float half_to_float(Int x) { return {widen(x.a), widen(x.b)}; }
@@ -114,6 +125,9 @@ struct Lanes<SimdLevel::avx2> {
   HYBRID_LANES_INLINE Float set_float(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
   HYBRID_LANES_INLINE Float multiply(Float x, Float y) {
     return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)};
+  }
+  HYBRID_LANES_INLINE Float divide(Float x, Float y) {
+    return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)};
   }
   HYBRID_LANES_INLINE Float add_float(Float x, Float y) {
     return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)};
@@ -162,6 +176,7 @@ struct Lanes<SimdLevel::avx512_vnni> {
   HYBRID_LANES_INLINE Int sub_bytes(Int x, Int y) { return _mm512_sub_epi8(x, y); }
   HYBRID_LANES_INLINE Int sub_words(Int x, Int y) { return _mm512_sub_epi16(x, y); }
   HYBRID_LANES_INLINE Int larger(Int x, Int y) { return _mm512_max_epu32(x, y); }
+  HYBRID_LANES_INLINE Int multiply_words_high(Int x, Int y) { return _mm512_mulhrs_epi16(x, y); }
   HYBRID_LANES_INLINE Int look_up(Int x, const void* table) {
     const __m128i t = _mm_loadu_si128(static_cast<const __m128i*>(table));
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(t), x);
@@ -178,7 +193,9 @@ struct Lanes<SimdLevel::avx512_vnni> {
     return _mm512_i32gather_epi32(index, table, 4);
   }
   HYBRID_LANES_INLINE Float to_float(Int x) { return _mm512_cvtepi32_ps(x); }
+  HYBRID_LANES_INLINE Int to_int(Float x) { return _mm512_cvtps_epi32(x); }
   HYBRID_LANES_INLINE Float as_float(Int x) { return _mm512_castsi512_ps(x); }
+  HYBRID_LANES_INLINE Int as_int(Float x) { return _mm512_castps_si512(x); }
   HYBRID_LANES_INLINE Float half_to_float(Int x) {
     return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(x));
   }
@@ -186,6 +203,7 @@ struct Lanes<SimdLevel::avx512_vnni> {
   HYBRID_LANES_INLINE void store_float(float* p, Float x) { _mm512_storeu_ps(p, x); }
   HYBRID_LANES_INLINE Float set_float(float x) { return _mm512_set1_ps(x); }
   HYBRID_LANES_INLINE Float multiply(Float x, Float y) { return _mm512_mul_ps(x, y); }
+  HYBRID_LANES_INLINE Float divide(Float x, Float y) { return _mm512_div_ps(x, y); }
   HYBRID_LANES_INLINE Float add_float(Float x, Float y) { return _mm512_add_ps(x, y); }
   HYBRID_LANES_INLINE Float multiply_add(Float x, Float y, Float z) {
     return _mm512_fmadd_ps(x, y, z);

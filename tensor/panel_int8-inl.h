@@ -2,12 +2,8 @@
 // Bodies of the kernels of panel_int8.h at the wide levels; compiled by
 // panel_int8_<family>_<level>.cpp, with the readers of that family.
 
-#include <algorithm>
-#include <cstring>
-#include <type_traits>
-
-#include "tensor/panel_int8.h"
-#include "tensor/panel_reader-inl.h"
+#include "tensor/panel_product-inl.h"
+#include "tensor/panel_words-inl.h"
 
 namespace hybrid::internal {
 namespace {
@@ -27,15 +23,7 @@ constexpr bool is_centred(int max_q) {
   return L == SimdLevel::avx2 && pairs_in_16_bits(max_q) == 0;
 }
 
-/// Groups that are unrolled. A loop is a gain at AVX2 where gathers are unpacked by more code than
-/// the caches of instructions hold, elsewhere a loss: up to a quarter for one token in the caches.
-template <SimdLevel L, class Reader>
-constexpr int unrolled_groups() {
-  if constexpr (L == SimdLevel::avx2 && requires { Reader::kGathers; }) return Reader::kPeriod;
-  return kGroups;
-}
-
-/// What of a token is multiplied together in each lane: 4 columns as bytes, 2 as words.
+/// What of a token is multiplied together in each lane.
 HYBRID_INLINE uint32_t four_bytes(const int8_t* x) {
   uint32_t four;
   std::memcpy(&four, x, 4);
@@ -55,12 +43,6 @@ struct ByteDot<SimdLevel::avx2> {
     if (!centred) return _mm256_maddubs_epi16(q, x);
     const __m256i w = _mm256_xor_si256(q, _mm256_set1_epi8(static_cast<char>(0x80)));
     return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
-  }
-
-  /// sum += 2 products of words in each lane.
-  HYBRID_INLINE static void add_words(Int& sum, Int q, Int x) {
-    sum.a = _mm256_add_epi32(sum.a, _mm256_madd_epi16(q.a, x.a));
-    sum.b = _mm256_add_epi32(sum.b, _mm256_madd_epi16(q.b, x.b));
   }
 
   /// dots[part] = sum over kQuadCount quads of the products with the 4 bytes of x[part] that belong
@@ -108,9 +90,6 @@ struct ByteDot<SimdLevel::avx512_vnni> {
   HYBRID_INLINE static void add(Int& sum, Int q, Int x) {
     asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(q), "v"(x));
   }
-  HYBRID_INLINE static void add_words(Int& sum, Int q, Int x) {
-    asm("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(q), "v"(x));
-  }
 
   template <int kMaxQ, int kQuadCount, int kParts, class Quad>
   HYBRID_INLINE static void sums(const int8_t* const (&x)[kParts], const Quad& quad,
@@ -131,33 +110,11 @@ struct ByteDot<SimdLevel::avx512_vnni> {
 };
 #endif
 
-inline uint64_t n_groups_of(uint64_t n_cols, uint64_t block) {
-  const uint64_t left = (n_cols - block * kBlockCols + kGroupCols - 1) / kGroupCols;
-  return std::min<uint64_t>(left, kGroups);
-}
-
 /// The sum of the token's parts, in units of the last one's scale.
 template <SimdLevel L>
 HYBRID_INLINE typename Lanes<L>::Int sum_of_parts(const typename Lanes<L>::Int* dots, int n_parts) {
   using V = Lanes<L>;
   return n_parts == 1 ? dots[0] : V::add(V::shift_left(dots[0], 8), dots[1]);
-}
-
-/// y[r] of one panel's rows r, those that the matrix has.
-template <SimdLevel L>
-HYBRID_INLINE void store_panel(const PanelMatrix& w, uint64_t panel, float* y,
-                               typename Lanes<L>::Float sums) {
-  const uint64_t row = panel * kPanelRows;
-  if (row + kPanelRows <= w.n_rows) return Lanes<L>::store_float(y + row, sums);
-  float lanes[kPanelRows];
-  Lanes<L>::store_float(lanes, sums);
-  std::copy_n(lanes, w.n_rows - row, y + row);
-}
-
-template <SimdLevel L>
-HYBRID_INLINE void store_rows(const Int8Product& args, uint64_t panel, uint64_t token,
-                              typename Lanes<L>::Float sums) {
-  store_panel<L>(args.weight, panel, args.y + token * args.y_stride, sums);
 }
 
 // ---- One token ----------------------------------------------------------------------------------
@@ -313,47 +270,14 @@ void one_token(const Int8Product& args, uint64_t panel_begin, uint64_t panel_end
 /// A block of a panel in the common form: weight = scale * q - minimum, and no minimum where q is
 /// signed.
 struct alignas(64) ByteBlock {
-  static constexpr int kVectors = 1;        // of q for each four columns
   uint8_t q[kBlockCols / 4][kVectorBytes];  // [quad]
   float scale[16][kPanelRows];              // [8] or [16]
   float minimum[16][kPanelRows];
 };
 
-/// The same for activations as words. Two vectors for a quad, columns 0 and 2, 1 and 3 of it.
-struct alignas(64) WordBlock {
-  static constexpr int kVectors = 2;
-  int16_t q[kBlockCols / 2][kVectorBytes / 2];
-  float scale[16][kPanelRows];
-  float minimum[16][kPanelRows];
-};
-
-template <SimdLevel L, class Reader, class Block>
-constexpr bool has_minimum() {
-  if (std::is_same_v<Block, ByteBlock>) return !is_centred<L>(Reader::kMaxQ);
-  return !requires { Reader::kOffset; };
-}
-
-template <SimdLevel L, class Reader>
-HYBRID_INLINE void store_quad(typename Lanes<L>::Int quad, int i, ByteBlock& out) {
-  Lanes<L>::store(out.q[i], quad);
-}
-
-template <SimdLevel L, class Reader>
-HYBRID_INLINE void store_quad(typename Lanes<L>::Int quad, int i, WordBlock& out) {
-  using V = Lanes<L>;
-#pragma GCC unroll 2
-  for (int k = 0; k < 2; ++k) {
-    auto words = V::bit_and(k ? V::shift_right(quad, 8) : quad, V::set(0x00ff00ff));
-    if constexpr (requires { Reader::kOffset; }) {
-      words = V::sub_words(words, V::set(Reader::kOffset * 0x00010001u));
-    }
-    V::store(out.q[2 * i + k], words);
-  }
-}
-
-template <SimdLevel L, DType type, class Block>
-__attribute__((noinline)) void unpack_block(const std::byte* panel, uint64_t block, int n_groups,
-                                            Block& out) {
+template <SimdLevel L, DType type>
+__attribute__((noinline)) void unpack_bytes(const std::byte* panel, uint64_t block, int n_groups,
+                                            ByteBlock& out) {
   using V = Lanes<L>;
   using Reader = PanelReader<L, type>;
   constexpr int kScales = kGroupCols / Reader::kScaleCols;
@@ -361,14 +285,12 @@ __attribute__((noinline)) void unpack_block(const std::byte* panel, uint64_t blo
   for_groups<unrolled_groups<L, Reader>(), 0>(
       n_groups, [&](int g) __attribute__((always_inline)) {
 #pragma GCC unroll 8
-        for (int i = 0; i < kQuads; ++i) {
-          store_quad<L, Reader>(reader.quad(g, i), g * kQuads + i, out);
-        }
+        for (int i = 0; i < kQuads; ++i) V::store(out.q[g * kQuads + i], reader.quad(g, i));
 #pragma GCC unroll 2
         for (int i = 0; i < kScales; ++i) {
           const int s = kScales * g + i;
           V::store_float(out.scale[s], reader.scale(s));
-          if constexpr (has_minimum<L, Reader, Block>()) {
+          if constexpr (!is_centred<L>(Reader::kMaxQ)) {
             V::store_float(out.minimum[s], minimum_of<L>(reader, s));
           }
         }
@@ -394,30 +316,28 @@ struct TileForm {
   static constexpr int kScaleCols = kScaleCols_;
   static constexpr bool kHasMinimum = kHasMinimum_;
 };
-template <SimdLevel L, class Reader, class Block>
-using TileFormOf = TileForm<
-    L == SimdLevel::avx2 && std::is_same_v<Block, ByteBlock> ? pairs_in_16_bits(Reader::kMaxQ) : 0,
-    Reader::kScaleCols, has_minimum<L, Reader, Block>()>;
+template <SimdLevel L, class Reader>
+using TileFormOf = TileForm<L == SimdLevel::avx2 ? pairs_in_16_bits(Reader::kMaxQ) : 0,
+                            Reader::kScaleCols, !is_centred<L>(Reader::kMaxQ)>;
 
 /// dots[p][t] = first + sums over kVectors vectors of the panels and as many fours of bytes of the
 /// tokens.
-template <SimdLevel L, int kPairs, int kVectors, int kPanels, int kTokens, class Block>
-HYBRID_INLINE void tile_dots(const Block* w, int vector, const ActivationBlock* const* x, int byte,
+template <SimdLevel L, int kPairs, int kVectors, int kPanels, int kTokens>
+HYBRID_INLINE void tile_dots(const ByteBlock* w, int vector, const ActivationBlock* const* x,
                              uint32_t first, typename Lanes<L>::Int (&dots)[kPanels][kTokens]) {
   using V = Lanes<L>;
-  constexpr bool kWords = std::is_same_v<Block, WordBlock>;
 #pragma GCC unroll 2
   for (int p = 0; p < kPanels; ++p) {
 #pragma GCC unroll 6
     for (int t = 0; t < kTokens; ++t) dots[p][t] = V::set(first);
   }
-  if constexpr (L == SimdLevel::avx2 && !kWords) {
+  if constexpr (L == SimdLevel::avx2) {
 #pragma GCC unroll 6
     for (int t = 0; t < kTokens; ++t) {
 #pragma GCC unroll 2
       for (int p = 0; p < kPanels; ++p) {
         const auto sum = ByteDot<L>::template sum<kPairs, kVectors>(
-            x[t]->q + byte, [&](int i) { return V::load(w[p].q[vector + i]); });
+            x[t]->q + 4 * vector, [&](int i) { return V::load(w[p].q[vector + i]); });
         dots[p][t] = V::add(dots[p][t], sum);
       }
     }
@@ -429,15 +349,9 @@ HYBRID_INLINE void tile_dots(const Block* w, int vector, const ActivationBlock* 
       for (int p = 0; p < kPanels; ++p) q[p] = V::load(w[p].q[vector + i]);
 #pragma GCC unroll 6
       for (int t = 0; t < kTokens; ++t) {
-        const auto v = V::set(four_bytes(x[t]->q + byte + 4 * i));
+        const auto v = V::set(four_bytes(x[t]->q + 4 * (vector + i)));
 #pragma GCC unroll 2
-        for (int p = 0; p < kPanels; ++p) {
-          if constexpr (kWords) {
-            ByteDot<L>::add_words(dots[p][t], q[p], v);
-          } else {
-            ByteDot<L>::add(dots[p][t], q[p], v);
-          }
-        }
+        for (int p = 0; p < kPanels; ++p) ByteDot<L>::add(dots[p][t], q[p], v);
       }
     }
   }
@@ -448,15 +362,14 @@ HYBRID_INLINE void tile_dots(const Block* w, int vector, const ActivationBlock* 
 constexpr uint32_t kFloatBits = 0x4b400000;
 constexpr float kFloatOffset = 12582912.0f;
 
-/// sums[p][t] += the products of groups [begin, end) of a block, which x[t] has the columns of from
-/// group `begin` on. sums of panel p begin at sums + p * panel_stride.
-template <SimdLevel L, class Form, int kPanels, int kTokens, class Block>
-__attribute__((noinline)) void add_tile(const Block* w, const ActivationBlock* const* x, int begin,
-                                        int end, float* sums, uint64_t panel_stride) {
+/// sums[p][t] += the products of the first n_groups groups of a block. sums of panel p begin at
+/// sums + p * panel_stride.
+template <SimdLevel L, class Form, int kPanels, int kTokens>
+__attribute__((noinline)) void add_tile(const ByteBlock* w, const ActivationBlock* const* x,
+                                        int n_groups, float* sums, uint64_t panel_stride) {
   using V = Lanes<L>;
-  constexpr bool kWords = std::is_same_v<Block, WordBlock>;
   constexpr int kScales = kGroupCols / Form::kScaleCols;
-  constexpr int kVectors = Block::kVectors * kQuads / kScales;
+  constexpr int kVectors = kQuads / kScales;
   typename V::Float total[kPanels][kTokens];
 #pragma GCC unroll 2
   for (int p = 0; p < kPanels; ++p) {
@@ -466,10 +379,9 @@ __attribute__((noinline)) void add_tile(const Block* w, const ActivationBlock* c
     }
   }
 #pragma GCC unroll 1
-  for (int s = kScales * begin; s < kScales * end; ++s) {
+  for (int s = 0; s < kScales * n_groups; ++s) {
     typename V::Int dots[kPanels][kTokens];
-    tile_dots<L, Form::kPairs, kVectors>(w, s * kVectors, x, (s - kScales * begin) * kVectors * 4,
-                                         kWords ? 0 : kFloatBits, dots);
+    tile_dots<L, Form::kPairs, kVectors>(w, s * kVectors, x, kFloatBits, dots);
 #pragma GCC unroll 2
     for (int p = 0; p < kPanels; ++p) {
       const auto scale = V::load_float(w[p].scale[s]);
@@ -478,8 +390,7 @@ __attribute__((noinline)) void add_tile(const Block* w, const ActivationBlock* c
       const auto offset = V::multiply(scale, V::set_float(kFloatOffset));
 #pragma GCC unroll 6
       for (int t = 0; t < kTokens; ++t) {
-        const auto product = kWords ? V::multiply(V::to_float(dots[p][t]), scale)
-                                    : V::multiply_subtract(V::as_float(dots[p][t]), scale, offset);
+        const auto product = V::multiply_subtract(V::as_float(dots[p][t]), scale, offset);
         const auto token_scale = V::set_float(x[t]->scale[s / kScales]);
         total[p][t] = V::multiply_add(product, token_scale, total[p][t]);
         if constexpr (Form::kHasMinimum) {
@@ -498,45 +409,27 @@ __attribute__((noinline)) void add_tile(const Block* w, const ActivationBlock* c
   }
 }
 
-/// What the next step will read of two panels.
-struct NextBlock {
-  const std::byte* panels[2];
-  uint64_t n_bytes;
-
-  /// The share of tokens [begin, end) of n: all at once would wait for each other.
-  void prefetch(int n_panels, uint64_t begin, uint64_t end, uint64_t n) const {
-    const uint64_t n_lines = n_bytes / kVectorBytes;
-    for (uint64_t i = n_lines * begin / n; i < n_lines * end / n; ++i) {
-      for (int p = 0; p < n_panels; ++p) __builtin_prefetch(panels[p] + i * kVectorBytes);
-    }
-  }
-};
-
-/// Groups [begin, end) of a block, which part `part` of each token holds: all tokens from `token`
-/// on in tiles of kTokens, those left over in smaller ones.
-template <SimdLevel L, class Form, int kPanels, int kTokens = Int8Tile<L>::kTokens, class Block>
-void add_groups(const Int8Product& args, const Block* w, uint64_t block, int part, int begin,
-                int end, const NextBlock& next, float* sums, uint64_t token = 0) {
+/// A block of all tokens from `token` on, in tiles of kTokens, those left over in smaller ones.
+template <SimdLevel L, class Form, int kPanels, int kTokens = Int8Tile<L>::kTokens>
+void add_tiles(const Int8Product& args, const ByteBlock* w, uint64_t block, int n_groups,
+               const NextBlock& next, float* sums, uint64_t token = 0) {
   const ActivationBlock* x[kTokens];
   uint64_t t = token;
   for (; t + kTokens <= args.n_tokens; t += kTokens) {
-    if (part == 0) next.prefetch(kPanels, t, t + kTokens, args.n_tokens);
-    for (uint64_t i = 0; i < kTokens; ++i) {
-      x[i] = args.rows[(t + i) * Block::kVectors + static_cast<uint64_t>(part)] + block;
-    }
-    add_tile<L, Form, kPanels, kTokens>(w, x, begin, end, sums + t * kPanelRows,
+    next.prefetch(kPanels, t, t + kTokens, args.n_tokens);
+    for (uint64_t i = 0; i < kTokens; ++i) x[i] = args.rows[t + i] + block;
+    add_tile<L, Form, kPanels, kTokens>(w, x, n_groups, sums + t * kPanelRows,
                                         kInt8Tokens * kPanelRows);
   }
   if constexpr (kTokens > 1) {
     constexpr int kNext = kTokens > 4 ? 4 : kTokens > 2 ? 2 : 1;
-    add_groups<L, Form, kPanels, kNext>(args, w, block, part, begin, end, next, sums, t);
+    add_tiles<L, Form, kPanels, kNext>(args, w, block, n_groups, next, sums, t);
   }
 }
 
-template <SimdLevel L, DType type, int kPanels, class Block>
-void many_tokens_of(const Int8Product& args, uint64_t panel) {
+template <SimdLevel L, DType type, int kPanels>
+void many_tokens_as_bytes(const Int8Product& args, uint64_t panel) {
   using V = Lanes<L>;
-  constexpr int kGroupsOfPart = kGroups / Block::kVectors;
   const PanelMatrix& w = args.weight;
   const uint64_t panel_size = w.panel_bytes();
   const uint64_t n_blocks = n_activation_blocks(w.n_cols);
@@ -545,20 +438,17 @@ void many_tokens_of(const Int8Product& args, uint64_t panel) {
   for (int p = 0; p < kPanels; ++p) {
     std::fill_n(sums + p * kInt8Tokens * kPanelRows, args.n_tokens * kPanelRows, 0.0f);
   }
-  Block unpacked[kPanels];
+  ByteBlock unpacked[kPanels];
   for (uint64_t b = 0; b < n_blocks; ++b) {
     const auto n_groups = static_cast<int>(n_groups_of(w.n_cols, b));
     NextBlock next{{}, block_bytes};
     for (int p = 0; p < kPanels; ++p) {
       const std::byte* bytes = w.data + (panel + p) * panel_size;
       next.panels[p] = bytes + (b + 1) * block_bytes;
-      unpack_block<L, type>(bytes, b, n_groups, unpacked[p]);
+      unpack_bytes<L, type>(bytes, b, n_groups, unpacked[p]);
     }
-    for (int g = 0; g < n_groups; g += kGroupsOfPart) {
-      add_groups<L, TileFormOf<L, PanelReader<L, type>, Block>, kPanels>(
-          args, unpacked, b, g / kGroupsOfPart, g, std::min(n_groups, g + kGroupsOfPart), next,
-          sums);
-    }
+    add_tiles<L, TileFormOf<L, PanelReader<L, type>>, kPanels>(args, unpacked, b, n_groups, next,
+                                                               sums);
   }
   for (int p = 0; p < kPanels; ++p) {
     for (uint64_t t = 0; t < args.n_tokens; ++t) {
@@ -567,20 +457,20 @@ void many_tokens_of(const Int8Product& args, uint64_t panel) {
   }
 }
 
-template <SimdLevel L, DType type, class Block>
-void many_tokens_as(const Int8Product& args, uint64_t panel_begin, uint64_t panel_end) {
-  constexpr int kPanels = Int8Tile<L>::kPanels;
-  uint64_t p = panel_begin;
-  for (; p + kPanels <= panel_end; p += kPanels) many_tokens_of<L, type, kPanels, Block>(args, p);
-  for (; p < panel_end; ++p) many_tokens_of<L, type, 1, Block>(args, p);
-}
-
 template <SimdLevel L, DType type>
 void many_tokens(const Int8Product& args, uint64_t panel_begin, uint64_t panel_end) {
-  if (args.n_parts == 1) {
-    many_tokens_as<L, type, ByteBlock>(args, panel_begin, panel_end);
-  } else {
-    many_tokens_as<L, type, WordBlock>(args, panel_begin, panel_end);
+  const bool words = args.n_parts == 2;
+  const uint64_t step = words ? WordDot<L>::kPanels : Int8Tile<L>::kPanels;
+  for (uint64_t p = panel_begin; p < panel_end;) {
+    const bool whole = p + step <= panel_end;
+    if (words) {
+      whole ? many_tokens_as_words<L, type, WordDot<L>::kPanels>(args, p)
+            : many_tokens_as_words<L, type, 1>(args, p);
+    } else {
+      whole ? many_tokens_as_bytes<L, type, Int8Tile<L>::kPanels>(args, p)
+            : many_tokens_as_bytes<L, type, 1>(args, p);
+    }
+    p += whole ? step : 1;
   }
 }
 

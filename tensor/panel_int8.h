@@ -1,6 +1,7 @@
 #pragma once
 // Products of packed weights with activations as bytes: exact integer sums over 32 (or 16) columns,
-// scaled and added in float in the order of the columns.
+// scaled and added in float in the order of the columns. Or with activations as words, and then
+// weights are rounded to words, too, whose scale is for 256 columns: 2^-12 of the largest of them.
 
 #include "tensor/activation_blocks.h"
 #include "tensor/panel.h"
@@ -8,8 +9,10 @@
 
 namespace hybrid {
 
-/// Tokens that a kernel takes at most: their sums and one block of their columns fit the L1 cache.
+/// Tokens that a kernel takes at most. As bytes: their sums and one block of their columns fit the
+/// L1 cache. As words it is what shares out the work of unpacking that counts.
 inline constexpr uint64_t kInt8Tokens = 48;
+inline constexpr uint64_t kWordTokens = 96;
 
 /// rows[t * n_parts + part]: n_activation_blocks(n_cols) blocks; of two parts the second is the
 /// rest of the first for one token, and both hold words for many (ActivationBlock).
@@ -20,7 +23,7 @@ struct Int8Product {
   PanelMatrix weight;
   const ActivationBlock* const* rows = nullptr;
   int n_parts = 1;        // 1 or 2, see Precision
-  uint64_t n_tokens = 0;  // at most kInt8Tokens
+  uint64_t n_tokens = 0;  // at most kInt8Tokens, of words kWordTokens
   float* y = nullptr;
   uint64_t y_stride = 0;
   PanelMatrix second = {};

@@ -63,10 +63,16 @@ uint64_t pairs_in_cache(const Weight& w, const TileRows& x, uint64_t n_runs) {
 }  // namespace
 
 void multiply_panels(const PanelMatrix& w, const ByteRows& x, float* y, uint64_t y_stride) {
+  constexpr uint64_t kTokens = 6;  // of avx512_vnni
+  static_assert(kInt8Tokens % kTokens == 0 && kWordTokens % kTokens == 0);
   const Int8Kernels kernels = int8_kernels(w.type);
   HYBRID_CHECK(x.n_parts == 1 || x.words || x.n_tokens == 1);
-  for (uint64_t t = 0; t < x.n_tokens; t += kInt8Tokens) {
-    const ByteRows some = x.part(t, std::min(kInt8Tokens, x.n_tokens - t));
+  const uint64_t most = x.words ? kWordTokens : kInt8Tokens;
+  uint64_t n_runs = divide_up(x.n_tokens, most);
+  for (uint64_t t = 0, n = 0; t < x.n_tokens; t += n, --n_runs) {
+    const uint64_t share = round_up(divide_up(x.n_tokens - t, n_runs), kTokens);
+    n = std::min(share, x.n_tokens - t);
+    const ByteRows some = x.part(t, n);
     const Int8Product product{w,       some.rows, some.n_parts, some.n_tokens, y + t * y_stride,
                               y_stride};
     (some.n_tokens == 1 && !some.words ? kernels.one_token : kernels.many_tokens)(product, 0,

@@ -62,22 +62,63 @@ inline void store_scale(ActivationBlock& block, uint32_t group, float scale,
   block.sum16[2 * group + 1] = scale * static_cast<float>(sums[1]);
 }
 
-/// Of a group with this largest magnitude.
+/// Of a group with this largest magnitude, which becomes the integer `most`.
 struct GroupScale {
   bool finite;
   float scale, inverse;  // 0: all q are
 
-  explicit GroupScale(uint32_t bits) : finite(bits < 0x7f800000u) {
-    scale = (finite ? std::bit_cast<float>(bits) : 0.0f) / 127.0f;
+  explicit GroupScale(uint32_t bits, int most = 127) : finite(bits < 0x7f800000u) {
+    scale = (finite ? std::bit_cast<float>(bits) : 0.0f) / static_cast<float>(most);
     // Below this the inverse would overflow: such a group is zero beside anything else.
     if (scale < 1e-37f) scale = 0;
     inverse = scale > 0 ? 1.0f / scale : 0.0f;
   }
 };
 
+/// What the largest magnitude of a group may become, and the squares of these relative to 127.
+/// Where 32 values fall between integers differs from one scale to the next; of eight the best has
+/// 16 % less of squared error than the first (Gaussian values), of sixteen 19 %.
+inline constexpr int kScaleTrials = 8;
+inline constexpr float kTrialLargest[kScaleTrials] = {127.0f, 127.45f, 126.5f, 126.0f,
+                                                      125.5f, 125.0f,  124.5f, 124.0f};
+/// A value between integers is measured in 32nds, so that all levels sum the same integers.
+inline constexpr int kTrialSteps = 32;
+
+/// The scale of the trial whose squared errors, in kTrialSteps-ths of each one's scale, are these.
+inline GroupScale best_trial(GroupScale first, const int32_t (&errors)[kScaleTrials]) {
+  GroupScale best = first;
+  float least = INFINITY;
+  for (int i = 0; i < kScaleTrials; ++i) {
+    const float wider = 127.0f / kTrialLargest[i];
+    const float error = static_cast<float>(errors[i]) * (wider * wider);
+    if (error >= least) continue;
+    least = error;
+    best.scale = first.scale * wider;
+    best.inverse = first.inverse * (kTrialLargest[i] / 127.0f);
+  }
+  return best;
+}
+
+inline GroupScale best_scale(const float* x, GroupScale first) {
+  int32_t errors[kScaleTrials];
+  for (int trial = 0; trial < kScaleTrials; ++trial) {
+    const float factor = first.inverse * (kTrialLargest[trial] / 127.0f * kTrialSteps);
+    int32_t sum = 0;
+    for (int i = 0; i < 32; ++i) {
+      const auto value = static_cast<int32_t>(round_to_integer(x[i] * factor));
+      const int32_t left = ((value + kTrialSteps / 2) & (kTrialSteps - 1)) - kTrialSteps / 2;
+      sum += left * left;
+    }
+    errors[trial] = sum;
+  }
+  return best_trial(first, errors);
+}
+
 inline void group_to_bytes(const float* x, ActivationBlock& block, ActivationBlock* rest,
                            uint32_t group) {
-  const auto [finite, scale, inverse] = GroupScale(largest_magnitude_bits(x));
+  GroupScale of(largest_magnitude_bits(x));
+  if (rest == nullptr && of.scale > 0) of = best_scale(x, of);
+  const auto [finite, scale, inverse] = of;
   int8_t* q = block.q + 32 * group;
   int32_t sums[2] = {};
   if (scale > 0) {
@@ -98,31 +139,34 @@ inline void group_to_bytes(const float* x, ActivationBlock& block, ActivationBlo
   store_scale(*rest, group, finite ? scale * 0x1p-8f : NAN, sums);
 }
 
-/// Of columns whose bytes and rest are group 0 of two blocks; to: their words.
-inline void take_scale(const ActivationBlock& rest, ActivationBlock& to, uint32_t group) {
-  to.scale[group] = rest.scale[0];
-  to.sum32[group] = rest.sum32[0];
-  for (uint32_t i = 0; i < 2; ++i) to.sum16[2 * group + i] = rest.sum16[i];
-}
+/// Of 256 columns as words.
+struct WordScale : GroupScale {
+  explicit WordScale(uint32_t bits) : GroupScale(bits, kMaxActivationWord) {}
 
-/// Where the words of a group lie.
-inline ActivationBlock& block_of_words(ActivationBlock& first, ActivationBlock& second,
-                                       uint32_t group) {
-  return group < 4 ? first : second;
-}
-
-inline void group_to_words(const float* x, ActivationBlock& first, ActivationBlock& second,
-                           uint32_t group) {
-  ActivationBlock bytes, rest;
-  group_to_bytes(x, bytes, &rest, 0);
-  ActivationBlock& to = block_of_words(first, second, group);
-  int16_t words[32];
-  for (int i = 0; i < 32; ++i) {
-    const int from = i % 4 == 1 ? i + 1 : i % 4 == 2 ? i - 1 : i;
-    words[i] = static_cast<int16_t>(256 * bytes.q[from] + rest.q[from]);
+  void store(ActivationBlock& first, ActivationBlock& second) const {
+    first.scale[0] = second.scale[0] = finite ? scale : NAN;
   }
-  std::memcpy(to.q + group % 4 * sizeof(words), words, sizeof(words));
-  take_scale(rest, to, group);
+};
+
+inline void block_to_words(const float* x, ActivationBlock& first, ActivationBlock& second) {
+  uint32_t bits = 0;
+  for (uint64_t i = 0; i < ActivationBlock::kCols; i += 32) {
+    const uint32_t other = largest_magnitude_bits(x + i);
+    bits = other > bits ? other : bits;
+  }
+  const WordScale of(bits);
+  of.store(first, second);
+  for (ActivationBlock* half : {&first, &second}) {
+    int16_t words[ActivationBlock::kCols / 2] = {};
+    for (int i = 0; i < 128 && of.scale > 0; i += 4) {
+      for (int k = 0; k < 4; ++k) {
+        const int to = k == 1 ? 2 : k == 2 ? 1 : k;
+        words[i + to] = static_cast<int16_t>(round_to_integer(x[i + k] * of.inverse));
+      }
+    }
+    std::memcpy(half->q, words, sizeof(words));
+    x += ActivationBlock::kCols / 2;
+  }
 }
 
 }  // namespace

@@ -6,10 +6,10 @@
 
 namespace hybrid {
 
-/// quantize_group() and quantize_group_to_words() of a level.
+/// quantize_group() of a level, and one block of quantize_row_to_words().
 struct QuantizeGroup {
   void (*to_bytes)(const float* x, ActivationBlock& block, ActivationBlock* rest, uint32_t group);
-  void (*to_words)(const float* x, ActivationBlock& first, ActivationBlock& second, uint32_t group);
+  void (*to_words)(const float* x, ActivationBlock& first, ActivationBlock& second);
 };
 
 template <SimdLevel L>

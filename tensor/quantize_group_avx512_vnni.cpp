@@ -28,14 +28,31 @@ inline void store_bytes(__m512i a, __m512i b, int8_t* q, int32_t (&sums)[2]) {
   sums[1] = _mm256_extract_epi32(four, 4);
 }
 
+GroupScale best_scale_avx512(__m512 a, __m512 b, GroupScale first) {
+  const __m512i half = _mm512_set1_epi16(kTrialSteps / 2);
+  const __m512i mask = _mm512_set1_epi16(kTrialSteps - 1);
+  int32_t errors[kScaleTrials];
+  for (int trial = 0; trial < kScaleTrials; ++trial) {
+    const __m512 factor =
+        _mm512_set1_ps(first.inverse * (kTrialLargest[trial] / 127.0f * kTrialSteps));
+    const __m512i values = _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(a, factor)),
+                                              _mm512_cvtps_epi32(_mm512_mul_ps(b, factor)));
+    const __m512i left =
+        _mm512_sub_epi16(_mm512_and_si512(_mm512_add_epi16(values, half), mask), half);
+    errors[trial] = _mm512_reduce_add_epi32(_mm512_madd_epi16(left, left));
+  }
+  return best_trial(first, errors);
+}
+
 void group_to_bytes_avx512(const float* x, ActivationBlock& block, ActivationBlock* rest,
                            uint32_t group) {
   const __m512 a = _mm512_loadu_ps(x), b = _mm512_loadu_ps(x + 16);
   const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
   const __m512i bits = _mm512_max_epu32(_mm512_and_si512(_mm512_castps_si512(a), magnitude),
                                         _mm512_and_si512(_mm512_castps_si512(b), magnitude));
-  const GroupScale of(_mm512_reduce_max_epu32(bits));
+  GroupScale of(_mm512_reduce_max_epu32(bits));
   if (of.scale == 0) return group_to_bytes(x, block, rest, group);
+  if (rest == nullptr) of = best_scale_avx512(a, b, of);
   const __m512 scale = _mm512_set1_ps(of.scale), inverse = _mm512_set1_ps(of.inverse);
   const __m512i qa = _mm512_cvtps_epi32(_mm512_mul_ps(a, inverse));
   const __m512i qb = _mm512_cvtps_epi32(_mm512_mul_ps(b, inverse));
@@ -50,19 +67,29 @@ void group_to_bytes_avx512(const float* x, ActivationBlock& block, ActivationBlo
   store_scale(*rest, group, of.scale * 0x1p-8f, sums);
 }
 
-void group_to_words_avx512(const float* x, ActivationBlock& first, ActivationBlock& second,
-                           uint32_t group) {
-  ActivationBlock bytes, rest;
-  group_to_bytes_avx512(x, bytes, &rest, 0);
-  ActivationBlock& to = block_of_words(first, second, group);
-  const auto words_of = [](const int8_t* q) {
-    return _mm512_cvtepi8_epi16(_mm256_load_si256(reinterpret_cast<const __m256i*>(q)));
+void block_to_words_avx512(const float* x, ActivationBlock& first, ActivationBlock& second) {
+  const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+  __m512i bits = _mm512_setzero_si512();
+  for (int i = 0; i < 256; i += 16) {
+    const __m512i some = _mm512_castps_si512(_mm512_loadu_ps(x + i));
+    bits = _mm512_max_epu32(bits, _mm512_and_si512(some, magnitude));
+  }
+  const WordScale of(_mm512_reduce_max_epu32(bits));
+  of.store(first, second);
+  const __m512 inverse = _mm512_set1_ps(of.inverse);
+  const auto words_of = [&](const float* from) {
+    const __m512 scaled = _mm512_mul_ps(_mm512_loadu_ps(from), inverse);
+    return _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(scaled));
   };
-  const __m512i words = _mm512_add_epi16(_mm512_slli_epi16(words_of(bytes.q), 8), words_of(rest.q));
-  const __m512i ordered =
-      _mm512_shufflehi_epi16(_mm512_shufflelo_epi16(words, _MM_PERM_DBCA), _MM_PERM_DBCA);
-  _mm512_storeu_si512(to.q + group % 4 * 64, ordered);
-  take_scale(rest, to, group);
+  for (int i = 0; i < 256; i += 32) {
+    __m512i words = _mm512_setzero_si512();  // 0 * infinity is none
+    if (of.scale > 0) {
+      words = _mm512_inserti64x4(_mm512_castsi256_si512(words_of(x + i)), words_of(x + i + 16), 1);
+    }
+    const __m512i ordered =
+        _mm512_shufflehi_epi16(_mm512_shufflelo_epi16(words, _MM_PERM_DBCA), _MM_PERM_DBCA);
+    _mm512_storeu_si512((i < 128 ? first : second).q + i % 128 * 2, ordered);
+  }
 }
 
 }  // namespace
@@ -70,7 +97,7 @@ void group_to_words_avx512(const float* x, ActivationBlock& first, ActivationBlo
 
 template <>
 QuantizeGroup quantize_group_at<SimdLevel::avx512_vnni>() {
-  return {internal::group_to_bytes_avx512, internal::group_to_words_avx512};
+  return {internal::group_to_bytes_avx512, internal::block_to_words_avx512};
 }
 
 }  // namespace hybrid

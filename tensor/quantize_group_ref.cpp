@@ -4,7 +4,7 @@ namespace hybrid {
 
 template <>
 QuantizeGroup quantize_group_at<SimdLevel::scalar>() {
-  return {internal::group_to_bytes, internal::group_to_words};
+  return {internal::group_to_bytes, internal::block_to_words};
 }
 
 }  // namespace hybrid

@@ -2,6 +2,7 @@
 // Random matrices in panels, with the values they hold.
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "tensor/dequantize.h"
@@ -20,10 +21,13 @@ struct PackedMatrix {
   std::vector<float> values;  // [n_rows][n_cols]
 
   PackedMatrix(DType type_, uint64_t n_cols_, uint64_t n_rows_, uint32_t seed)
+      : PackedMatrix(type_, n_cols_, n_rows_, random_weights(type_, n_cols_ * n_rows_, seed)) {}
+
+  PackedMatrix(DType type_, uint64_t n_cols_, uint64_t n_rows_, std::vector<std::byte> file_bytes)
       : type(type_),
         n_cols(n_cols_),
         n_rows(n_rows_),
-        bytes(random_weights(type, n_cols * n_rows, seed)),
+        bytes(std::move(file_bytes)),
         exponents((n_rows + 15) / 16),
         values(n_cols * n_rows) {
     const uint64_t size = panel_bytes(type, n_cols), row = row_bytes(type, n_cols);
