@@ -289,7 +289,8 @@ class Runner {
     const FfnJob& job = rows.job;
     if (in_form_ == InputForm::bytes && job.gate.type() == job.up.type()) {
       const ByteRows x{s_.blocks.data(), n_parts(args_.input.precision()), 0};
-      return for_runs(job.gate, rows, [&](const JobRows& part) {
+      // Where both are cut, they are cut alike.
+      return for_runs(job.gate.is_cut() ? job.gate : job.up, rows, [&](const JobRows& part) {
         const uint64_t at = part.begin - rows.begin;
         multiply_bytes(job.gate, job.up, x.part(job.first_slot, 1), gate + at, up + at,
                        part.first_panel(), part.end_panel());

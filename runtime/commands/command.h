@@ -55,6 +55,7 @@ RunSettings run_settings(const Options& options);
 /// The threads of -t and -tb, as many as there are processors for, and the nodes of --numa.
 void set_threads(const Options& options, ExecutionOptions& execution);
 /// Why there are not as many as were asked for.
+std::vector<std::string> thread_notes(const Options& options);
 void log_thread_notes(const Options& options);
 /// What was asked of the memory nodes, and what was obtained. After the engine was prepared.
 void log_nodes(const Options& options, const Engine& engine);

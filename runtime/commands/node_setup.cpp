@@ -62,7 +62,7 @@ void set_threads(const Options& options, ExecutionOptions& execution) {
   execution.n_threads_batch = planned_workers(options, *execution.nodes, true).n_threads();
 }
 
-void log_thread_notes(const Options& options) {
+std::vector<std::string> thread_notes(const Options& options) {
   const std::shared_ptr<const NodeUse> nodes = found_nodes(numa_mode(options));
   std::vector<std::string> notes = planned_workers(options, *nodes, false).notes;
   for (std::string& note : planned_workers(options, *nodes, true).notes) {
@@ -70,7 +70,11 @@ void log_thread_notes(const Options& options) {
       notes.push_back(std::move(note));
     }
   }
-  for (const std::string& note : notes) log_info(note);
+  return notes;
+}
+
+void log_thread_notes(const Options& options) {
+  for (const std::string& note : thread_notes(options)) log_info(note);
 }
 
 void log_nodes(const Options& options, const Engine& engine) {

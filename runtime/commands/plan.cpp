@@ -38,8 +38,11 @@ void save(const Options& options, const PlacementRequest& request, const Placeme
 void plan(const Options& options) {
   const PlacementRequest request = placement_request(options);
   RunSettings settings = run_settings(options);
-  const PlanMachine machine =
+  PlanMachine machine =
       with_budgets(machine_of(options, settings.execution, request.devices), request);
+  if (!machine.is_described()) {
+    for (std::string& note : thread_notes(options)) machine.notices.push_back(std::move(note));
+  }
   if (machine.is_described() && !options.is_set("threads")) {
     settings.execution.n_threads = static_cast<int>(machine.n_cores);
     if (!options.is_set("threads-batch")) {

@@ -109,6 +109,9 @@ TEST_CASE("threads beyond the processors: said, and as many as there are process
   CHECK(run.exit_code == 0);
   CHECK(says(run.err, "-t 999: "));
   CHECK(says(run.err, "-tb 998: "));
+  const ProgramResult plan = run_program({"plan", "-m", kDemo, "-t", "999"});
+  CHECK(plan.exit_code == 0);
+  CHECK(says(plan.out, "-t 999: "));
   const ProgramResult bench = run_program(
       {"bench", "-m", kDemo, "-p", "8", "-n", "0", "-r", "1", "-t", "1,999", "-o", "jsonl"});
   INFO(bench.err);

@@ -46,10 +46,10 @@ TEST_CASE("plan prints for people and for programs") {
   }
   const Json json =
       plan_of({"-m",  f.model, "-c",   "50",  "-b", "40", "-ub", "30", "-mla", "1",
-               "-fa", "0",     "-ctk", "f32", "-t", "3",  "-tb", "2",  "-amb", "0.5"});
+               "-fa", "0",     "-ctk", "f32", "-t", "1",  "-tb", "2",  "-amb", "0.5"});
   CHECK(json["context"] == 50);
   CHECK(json["n_ubatch"] == 30);
-  CHECK(json["n_threads"] == 3);
+  CHECK(json["n_threads"] == 1);
   CHECK(json["n_threads_batch"] == 2);
   CHECK(json["attention"]["amb_bytes"] == 1 << 19);
   CHECK(json["attention"]["ctk"] == "f32");
