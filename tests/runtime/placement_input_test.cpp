@@ -67,8 +67,10 @@ TEST_CASE("pieces together take what the run's plan says") {
             is_small ? t.tensor->info.n_bytes : packed_bytes(Weight{GgufFile::describe(*t.tensor)});
         n_bytes += n;
         if (t.is_up_projection) continue;
-        n_taken += device_array_bytes(n) + device_array_bytes(t.gpu_decode_bytes) +
-                   device_array_bytes(t.gpu_key_bytes);
+        const bool is_stack = t.tensor->info.name.find("_exps") != std::string::npos;
+        const uint64_t n_matrices = is_stack ? t.tensor->info.ne[2] : 1;
+        n_taken += device_stack_bytes(n_matrices, n / n_matrices) +
+                   device_array_bytes(t.gpu_decode_bytes) + device_array_bytes(t.gpu_key_bytes);
       }
       CHECK(sum(tiny.input, &PlacementPiece::panel_bytes) == n_bytes);
       CHECK(sum(tiny.input, &PlacementPiece::accelerator_bytes) == n_taken);
