@@ -60,7 +60,7 @@ TEST_CASE("the CUDA plugin opens, and every table is complete") {
   const auto opened = plugin();
   CHECK(n_functions(opened->api(), offsetof(CudaApi, status_name)) == 20);
   CHECK(n_ops<TensorCudaOps>(*opened) == 11);
-  CHECK(n_ops<ExpertsCudaOps>(*opened) == 4);
+  CHECK(n_ops<ExpertsCudaOps>(*opened) == 5);
   CHECK(n_ops<AttentionCudaOps>(*opened) == 4);
 }
 
