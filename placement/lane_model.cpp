@@ -17,8 +17,9 @@ struct LayerSeconds {
 struct Batch {
   StepSize size;
   uint32_t layer = 0;
-  uint32_t at = 0;           // the device that has its hidden rows
-  std::vector<double> sent;  // [devices]: when what a device last sent to the host is there
+  uint32_t at = 0;            // the device that has its hidden rows
+  std::vector<double> sent;   // [devices]: when what a device last sent to the host is there
+  LayerSeconds seconds = {};  // of the layer that it is in
 };
 
 class Player {
@@ -47,7 +48,7 @@ class Player {
     for (uint32_t n_done = 0; n_done < n_batches;) {
       for (Batch*& b : in_flight) {
         if (b->layer == model_.n_layers) continue;
-        end(b->layer, *b);
+        end(*b);
         if (++b->layer < model_.n_layers) {
           begin(b->layer, *b);
           continue;
@@ -131,7 +132,7 @@ class Player {
   /// What lies on devices is queued.
   void begin(uint32_t layer, Batch& b) {
     const uint32_t home = placement_.home[layer];
-    const LayerSeconds s = seconds_of(layer, b.size);
+    const LayerSeconds& s = b.seconds = seconds_of(layer, b.size);
     copy(b.at, home, row_bytes(b), b);
     if (home == kHost) await(b.at, b);
     b.at = home;
@@ -153,9 +154,9 @@ class Player {
   }
 
   /// What lies on the host, and the sums.
-  void end(uint32_t layer, Batch& b) {
+  void end(Batch& b) {
     const uint32_t home = b.at;
-    const LayerSeconds s = seconds_of(layer, b.size);
+    const LayerSeconds& s = b.seconds;
     if (s.net[kHost] > 0) {
       await(home, b);
       send_home(kHost, s.net[kHost], b);
