@@ -25,7 +25,7 @@ function(set_isa_flags list_name)
       if(HYBRID_SANITIZE)
         list(FILTER of_level INCLUDE REGEX "${no_sanitizer_files}")
         set_source_files_properties(${of_level} PROPERTIES
-          COMPILE_OPTIONS "${isa_flags_${level}};-fno-sanitize=all;-g0")
+          COMPILE_OPTIONS "${isa_flags_${level}};-fno-sanitize=all;-O2;-g0")
       endif()
     elseif(of_level)
       list(REMOVE_ITEM sources ${of_level})
