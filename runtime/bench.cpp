@@ -36,15 +36,22 @@ class Runner {
   /// False where `stop` ended it; so below.
   bool fill_depth() { return prefill(std::span(tokens_).first(test_.n_depth)); }
 
-  /// The timed part, behind what fill_depth() left.
-  bool run(double& seconds) {
+  /// The first tokens of the timed part.
+  bool warm_up(uint32_t n_tokens) {
+    double seconds = 0;
+    return run(seconds, n_tokens);
+  }
+
+  /// The timed part, behind what fill_depth() left, or its first n_tokens.
+  bool run(double& seconds, uint32_t n_tokens) {
     sequence_.truncate(test_.n_depth);
-    const std::span timed = std::span(tokens_).subspan(test_.n_depth);
+    const std::span timed = std::span(tokens_).subspan(test_.n_depth, n_tokens);
     const auto start = Clock::now();
     if (!(test_.n_gen > 0 ? decode(timed) : prefill(timed))) return false;
     seconds = std::max(std::chrono::duration<double>(Clock::now() - start).count(), 1e-9);
     return true;
   }
+  bool run(double& seconds) { return run(seconds, test_.n_timed()); }
 
  private:
   bool prefill(std::span<const TokenId> tokens) {
@@ -129,6 +136,18 @@ std::optional<BenchResult> run_bench_test(const Model& model, const ExecutionOpt
     if (params.on_run) params.on_run(result.tps_samples.back());
   }
   return result;
+}
+
+std::optional<double> sample_bench_test(const Model& model, const ExecutionOptions& execution,
+                                        const BenchTest& test, uint32_t n_warm,
+                                        const std::atomic<bool>* stop) {
+  HYBRID_CHECK((test.n_prompt > 0) != (test.n_gen > 0));
+  Runner runner(model, execution, test, stop);
+  double seconds = 0;
+  if (!runner.fill_depth() || !runner.warm_up(std::min(n_warm, test.n_timed())))
+    return std::nullopt;
+  if (!runner.run(seconds)) return std::nullopt;
+  return test.n_timed() / seconds;
 }
 
 }  // namespace hybrid

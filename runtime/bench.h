@@ -45,4 +45,11 @@ struct BenchParams {
 std::optional<BenchResult> run_bench_test(const Model& model, const ExecutionOptions& execution,
                                           const BenchTest& test, const BenchParams& params);
 
+/// One timed run, in a sequence of its own, for a search that compares many settings: before it,
+/// n_warm tokens of the same kind that are not timed. Tokens per second; nothing where `stop` ended
+/// it.
+std::optional<double> sample_bench_test(const Model& model, const ExecutionOptions& execution,
+                                        const BenchTest& test, uint32_t n_warm,
+                                        const std::atomic<bool>* stop);
+
 }  // namespace hybrid

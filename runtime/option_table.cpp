@@ -9,8 +9,9 @@ namespace {
 
 constexpr std::string_view kGenerating = "run chat";
 constexpr std::string_view kForward = "run chat eval perplexity bench";
-constexpr std::string_view kLogging = "run chat eval perplexity bench repack topology";
-constexpr std::string_view kForwardOrPlan = "run chat eval perplexity bench plan";
+constexpr std::string_view kTune = "tune";
+constexpr std::string_view kLogging = "run chat eval perplexity bench tune repack topology";
+constexpr std::string_view kForwardOrPlan = "run chat eval perplexity bench tune plan";
 constexpr std::string_view kBench = "bench";
 constexpr std::string_view kPlan = "plan";
 constexpr std::string_view kRepack = "repack";
@@ -27,7 +28,7 @@ std::vector<OptionSpec> make_table() {
        .short_name = "-m",
        .value_name = "FILE",
        .help = "GGUF file; of a split model, any part",
-       .commands = "run chat eval perplexity bench plan inspect tokenize repack"},
+       .commands = "run chat eval perplexity bench tune plan inspect tokenize repack"},
       {.name = "config",
        .value_name = "FILE",
        .help = "JSON file of options by their long names; the command line wins over it",
@@ -68,6 +69,14 @@ std::vector<OptionSpec> make_table() {
        .max = kMaxCount,
        .commands = kBench,
        .list_commands = kBench},
+      {.name = "seconds",
+       .kind = kNumber,
+       .value_name = "N",
+       .help = "how long to measure, after the model is loaded",
+       .default_value = "80",
+       .min = 1,
+       .max = 86400,
+       .commands = kTune},
       {.name = "n-gen",
        .short_name = "-n",
        .kind = kInteger,
@@ -188,31 +197,31 @@ std::vector<OptionSpec> make_table() {
        .short_name = "-ub",
        .kind = kInteger,
        .value_name = "N",
-       .help = "micro-batch: tokens that go through the layers together",
+       .help = "micro-batch: tokens that go through the layers together; `tune` tries a list",
        .default_value = "512",
        .min = 1,
        .max = kMaxCount,
        .commands = kForwardOrPlan,
-       .list_commands = kBench},
+       .list_commands = "bench tune"},
       {.name = "threads",
        .short_name = "-t",
        .kind = kInteger,
        .value_name = "N",
-       .help = "threads for decode; in `bench` for prefill, too",
-       .default_text = "one per core that cpuset and quota allow",
+       .help = "threads for decode; `bench` and `tune` try a list",
+       .default_text = "tuned, or one per core that cpuset and quota allow",
        .min = 1,
        .max = 4096,
-       .commands = "run chat eval perplexity bench plan repack",
-       .list_commands = kBench},
+       .commands = "run chat eval perplexity bench tune plan repack",
+       .list_commands = "bench tune"},
       {.name = "threads-batch",
        .short_name = "-tb",
        .kind = kInteger,
        .value_name = "N",
        .help = "threads for prefill",
-       .default_text = "as -t",
+       .default_text = "tuned, or as -t",
        .min = 1,
        .max = 4096,
-       .commands = "run chat eval perplexity plan"},
+       .commands = "run chat eval perplexity bench plan"},
       {.name = "isa",
        .value_name = "LEVEL",
        .help = "instruction set of the CPU kernels",
@@ -397,8 +406,12 @@ std::vector<OptionSpec> make_table() {
        .commands = kGenerating},
       {.name = "save",
        .value_name = "FILE",
-       .help = "write a config that reproduces the plan",
-       .commands = kPlan},
+       .help = "write a config: one that reproduces the plan, or with what was tuned",
+       .commands = "plan tune"},
+      {.name = "plot",
+       .value_name = "FILE",
+       .help = "write the measured speeds as an SVG plot",
+       .commands = kTune},
       {.name = "machine",
        .value_name = "FILE",
        .help = "plan for the machine that FILE describes",
@@ -447,8 +460,7 @@ const std::vector<CommandSpec>& command_table() {
       {"topology", "what the machine is, what of it this process obtains, and what helps"},
       {"repack", "write the packed weights into a cache beside the model, which later runs read"},
       {"sweep", "measure over the whole context", false},
-      {"tune", "find thread counts for this machine", false},
-
+      {"tune", "find the fastest numbers of threads and micro-batch of a model on this machine"},
       {"serve", "OpenAI-compatible HTTP server", false},
   };
   return table;

@@ -171,6 +171,8 @@ std::string Options::source_text(std::string_view name) const {
       return "command line";
     case ValueSource::config_file:
       return "config " + printable(config_path_);
+    case ValueSource::tuned:
+      return fmt::format("tuned ({})", printable(tuned_path_, 4096));
     case ValueSource::default_value:
       break;
   }

@@ -20,7 +20,7 @@ std::optional<bool> parse_toggle(std::string_view word);
 enum class Question { none, help, version };
 
 /// Who gave a value.
-enum class ValueSource { default_value, config_file, command_line };
+enum class ValueSource { default_value, tuned, config_file, command_line };
 
 class Options {
  public:
@@ -51,7 +51,7 @@ class Options {
 
   /// default_value also where there is no default and the program decides.
   ValueSource source(std::string_view name) const;
-  /// "command line", "config FILE", "default"
+  /// "command line", "config FILE", "tuned (FILE)", "default"
   std::string source_text(std::string_view name) const;
 
   /// The rules of -ot, then those of the config file; its devices' budgets.
@@ -62,6 +62,9 @@ class Options {
     config_path_ = path;
     config_placement_ = std::move(placement);
   }
+
+  /// Which file the values of ValueSource::tuned are of.
+  void set_tuned_path(const std::string& path) { tuned_path_ = path; }
 
   /// A copy in which a list has one value: one of get_list(name).
   Options with(std::string_view name, const std::string& value) const;
@@ -75,6 +78,7 @@ class Options {
   };
   std::map<std::string, Given, std::less<>> given_;
   std::string config_path_;
+  std::string tuned_path_;
   PlacementConfig config_placement_;
 };
 

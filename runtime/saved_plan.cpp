@@ -2,7 +2,6 @@
 
 #include <map>
 #include <nlohmann/json.hpp>
-#include <set>
 
 namespace hybrid {
 namespace {
@@ -62,13 +61,18 @@ std::vector<PlacementRule> reproducing_rules(const PlacementPlan& plan) {
   return rules;
 }
 
-Json saved_plan(const Options& options, const PlacementRequest& request,
-                const PlacementPlan& plan) {
+Json given_options(const Options& options, const std::set<std::string_view>& left_out) {
   Json out = Json::object();
   for (const OptionSpec& spec : option_table()) {
     if (!applies_to(spec, options.command()) || !options.is_set(spec.name)) continue;
-    if (!kNotSaved.contains(spec.name)) out[std::string(spec.name)] = value_json(spec, options);
+    if (!left_out.contains(spec.name)) out[std::string(spec.name)] = value_json(spec, options);
   }
+  return out;
+}
+
+Json saved_plan(const Options& options, const PlacementRequest& request,
+                const PlacementPlan& plan) {
+  Json out = given_options(options, kNotSaved);
   out["ctx-size"] = plan.run.sequence.n_ctx;
   const Json placement = config_json({reproducing_rules(plan), request.budgets});
   for (const auto& [key, value] : placement.items()) out[key] = value;

@@ -102,8 +102,7 @@ std::vector<std::string> shown_settings(const Options& options) {
   return keys;
 }
 
-/// Sets the kernels' level, too, where the combination names one. `bench` has one number of threads
-/// for prefill and decode.
+/// Sets the kernels' level, too, where the combination names one.
 ExecutionOptions execution_of(const Options& combination) {
   return engine_options(combination).execution;
 }
@@ -173,10 +172,12 @@ class RateMeasurements {
     for (MeasuredRate& r : kind.rates.rates) r.measured = kind.rates.measured;
   }
 
-  /// By the rounds so far; 0 where none was measured.
+  /// By the rounds so far; 0 where none was measured: of prefill with threads of its own none is.
   double predict(const RunSettings& settings, const BenchTest& test) const {
     const auto found = kinds_.find(key_of(settings));
+    const ExecutionOptions& e = settings.execution;
     if (found == kinds_.end()) return 0;
+    if (test.n_prompt > 0 && e.n_threads_batch != e.n_threads) return 0;
     const StoredRates& rates = found->second.rates;
     return predicted_tps(headers_, settings, engine_.rules(),
                          machine_with_rates(rates.bandwidth_bytes_per_s, rates.rates), test);
@@ -250,7 +251,17 @@ std::string device_names(const Model& model) {
   return names;
 }
 
-/// The row of a combination, without test and result.
+/// The threads of a test, as they were asked for and as there are.
+void set_row_threads(const Options& combination, const ExecutionOptions& execution,
+                     const BenchTest& test, BenchRow& row) {
+  const bool is_prefill = test.n_prompt > 0;
+  auto asked = is_prefill ? combination.find_integer("threads-batch") : std::nullopt;
+  if (!asked) asked = combination.find_integer("threads");
+  row.n_threads_used = is_prefill ? execution.n_threads_batch : execution.n_threads;
+  row.n_threads = static_cast<int>(asked.value_or(row.n_threads_used));
+}
+
+/// The row of a combination, without threads, test and result.
 BenchRow row_of(const Model& model, const Options& combination, const ExecutionOptions& execution) {
   BenchRow row;
   row.model = model.config().name;
@@ -258,9 +269,6 @@ BenchRow row_of(const Model& model, const Options& combination, const ExecutionO
   row.n_params = n_params(model.file());
   row.device = device_names(model);
   row.isa = name_of(simd_level());
-  row.n_threads_used = execution.n_threads;
-  row.n_threads =
-      static_cast<int>(combination.find_integer("threads").value_or(execution.n_threads));
   row.n_batch = execution.n_batch;
   row.n_ubatch = std::min(execution.n_ubatch, execution.n_batch);
   row.mla = std::stoi(combination.get("mla"));
@@ -293,7 +301,8 @@ void bench(const Options& options) {
   bool pack = false, prepare_decode = false;  // for any of them
   for (const Options& combination : combinations) {
     const EngineOptions engine = engine_options(combination);
-    n_most_threads = std::max(n_most_threads, engine.execution.n_threads);
+    n_most_threads =
+        std::max({n_most_threads, engine.execution.n_threads, engine.execution.n_threads_batch});
     pack |= engine.pack;
     prepare_decode |= engine.prepare_decode;
   }
@@ -318,12 +327,13 @@ void bench(const Options& options) {
     ExecutionOptions execution = execution_of(combination);
     execution.trace = trace.trace();
     BenchRow row = row_of(model, combination, execution);
-    if (row.n_threads != row.n_threads_used) log_thread_notes(combination);
+    if (&combination != &combinations.front()) log_thread_notes(combination);
     row.peak_gb_per_s = peak_gb_per_s;
     const RunSettings settings = run_settings(combination);
     rates.measure(settings);
     for (const BenchTest& test : tests) {
       row.test = test;
+      set_row_threads(combination, execution, test, row);
       row.result = measure(model, execution, test, options.get_integer("repetitions"));
       rates.measure(settings);
       // Nobody has measured the devices' rates.

@@ -13,6 +13,7 @@
 #include "runtime/engine.h"
 #include "runtime/options.h"
 #include "runtime/sequence_file.h"
+#include "runtime/tuned_settings.h"
 
 namespace hybrid::commands {
 
@@ -30,6 +31,7 @@ void inspect(const Options& options);
 void repack(const Options& options);
 void tokenize(const Options& options);
 void topology(const Options& options);
+void tune(const Options& options);
 
 // --- interruption -------------------------------------------------------------------------------
 
@@ -52,6 +54,8 @@ std::filesystem::path model_path(const Options& options);
 ExpertGroups expert_groups(const Options& options);
 /// Sets the kernels' level, too, where the options name one.
 RunSettings run_settings(const Options& options);
+/// The nodes of --numa.
+std::shared_ptr<const NodeUse> nodes_of(const Options& options);
 /// The threads of -t and -tb, as many as there are processors for, and the nodes of --numa.
 void set_threads(const Options& options, ExecutionOptions& execution);
 /// Why there are not as many as were asked for.
@@ -61,6 +65,11 @@ void log_thread_notes(const Options& options);
 void log_nodes(const Options& options, const Engine& engine);
 /// Rules, shorthands and budgets.
 PlacementRequest placement_request(const Options& options);
+/// What settings that `tune` finds hold for: this model, on what these options use of the machine.
+TunedKey tuned_key(const Options& options, const GgufFile& model);
+/// The options, and for -t, -tb and -ub, where nobody gave them, what `tune` found; which is
+/// logged.
+Options with_tuned(const Options& options);
 /// The engine is to be prepared (Engine::prepare) after the command's checks.
 EngineOptions engine_options(const Options& options, Trace* trace = nullptr);
 AttentionOptions attention_options(const Options& options);

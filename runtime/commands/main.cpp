@@ -20,6 +20,7 @@ constexpr std::pair<std::string_view, void (*)(const Options&)> kCommands[] = {
     {"bench", bench},       {"plan", plan},
     {"inspect", inspect},   {"repack", repack},
     {"tokenize", tokenize}, {"topology", topology},
+    {"tune", tune},
 };
 
 void dispatch(const std::vector<std::string>& words) {
@@ -31,8 +32,9 @@ void dispatch(const std::vector<std::string>& words) {
     print(command == nullptr ? help_text() : help_text(*command));
   } else {
     set_up_log(options);
+    const Options tuned = with_tuned(options);
     for (const auto& [name, command] : kCommands) {
-      if (name == options.command()) command(options);
+      if (name == tuned.command()) command(tuned);
     }
   }
   flush_stdout();

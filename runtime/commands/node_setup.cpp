@@ -28,7 +28,7 @@ std::shared_ptr<const NodeUse> found_nodes(NumaMode mode) {
 }
 
 std::optional<int> asked_threads(const Options& options, std::string_view name) {
-  if (!applies_to(*find_option(name), options.command())) return std::nullopt;  // `bench`: -t alone
+  if (!applies_to(*find_option(name), options.command())) return std::nullopt;
   const auto n = options.find_integer(name);
   return n ? std::optional(static_cast<int>(*n)) : std::nullopt;
 }
@@ -46,6 +46,10 @@ WorkerPlan planned_workers(const Options& options, const NodeUse& nodes, bool is
 
 }  // namespace
 
+std::shared_ptr<const NodeUse> nodes_of(const Options& options) {
+  return found_nodes(numa_mode(options));
+}
+
 void set_threads(const Options& options, ExecutionOptions& execution) {
   if (options.command() == "plan" && options.is_set("machine")) {
     if (options.is_set("numa")) {
@@ -57,13 +61,13 @@ void set_threads(const Options& options, ExecutionOptions& execution) {
     execution.n_threads_batch = asked_threads(options, "threads-batch").value_or(n_threads);
     return;
   }
-  execution.nodes = found_nodes(numa_mode(options));
+  execution.nodes = nodes_of(options);
   execution.n_threads = planned_workers(options, *execution.nodes, false).n_threads();
   execution.n_threads_batch = planned_workers(options, *execution.nodes, true).n_threads();
 }
 
 std::vector<std::string> thread_notes(const Options& options) {
-  const std::shared_ptr<const NodeUse> nodes = found_nodes(numa_mode(options));
+  const std::shared_ptr<const NodeUse> nodes = nodes_of(options);
   std::vector<std::string> notes = planned_workers(options, *nodes, false).notes;
   for (std::string& note : planned_workers(options, *nodes, true).notes) {
     if (std::find(notes.begin(), notes.end(), note) == notes.end()) {

@@ -1,10 +1,10 @@
 // `topology` as a user meets it, on the machine that the tests run on.
 
 #include <doctest/doctest.h>
-#include <stdlib.h>
 
 #include <nlohmann/json.hpp>
 
+#include "tests/support/environment_variable.h"
 #include "tests/support/run_program.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_model.h"
@@ -13,19 +13,6 @@ using namespace hybrid::test;
 using Json = nlohmann::json;
 
 namespace {
-
-/// A variable of the environment, for the programs that this test runs.
-struct Variable {
-  std::string name, before;
-  bool was_set;
-  Variable(const std::string& name, const std::string& value)
-      : name(name),
-        before(getenv(name.c_str()) == nullptr ? "" : getenv(name.c_str())),
-        was_set(getenv(name.c_str()) != nullptr) {
-    setenv(name.c_str(), value.c_str(), 1);
-  }
-  ~Variable() { was_set ? setenv(name.c_str(), before.c_str(), 1) : unsetenv(name.c_str()); }
-};
 
 Json topology_json(std::vector<std::string> words = {}) {
   words.insert(words.begin(), {"topology", "--json"});
@@ -113,7 +100,7 @@ TEST_CASE("topology --json has every key with its type, and holds together") {
 
 TEST_CASE("topology --measure keeps its rates: topology shows them, plan predicts by them") {
   const TempDir cache;
-  const Variable folder("XDG_CACHE_HOME", cache.path().string());
+  const EnvironmentVariable folder("XDG_CACHE_HOME", cache.path().string());
   CHECK(topology_json()["bandwidth"].is_null());
   const ProgramResult measured = run_program({"topology", "--measure"});
   REQUIRE(measured.exit_code == 0);
@@ -135,7 +122,7 @@ TEST_CASE("topology --measure keeps its rates: topology shows them, plan predict
 }
 
 TEST_CASE("a machine inherited through the environment is one line that names the variable") {
-  const Variable phantom("HWLOC_SYNTHETIC", "node:2 core:2 pu:1");
+  const EnvironmentVariable phantom("HWLOC_SYNTHETIC", "node:2 core:2 pu:1");
   const TempDir dir;
   const std::string model = dir.write("tiny.gguf", tiny_model().bytes()).string();
   for (const std::vector<std::string>& words :

@@ -116,19 +116,24 @@ const Setup kPlacements[] = {
 TEST_CASE("a model on devices gives the CPU's bits, whatever lies where") {
   HYBRID_AT_EACH_SIMD_LEVEL();
   const TempDir dir;
-  for (const uint32_t q_lora : {0u, 24u}) {
+  // Steps of one micro-batch, and steps of four, of which so many are in flight.
+  struct Step {
+    uint32_t n_ubatch;
+    std::vector<uint32_t> n_in_flight;
+  };
+  const Step whole{512, {1}}, in_parts{7, {1, 3}};
+  const std::pair<uint32_t, Step> cases[] = {{0, whole}, {24, in_parts}};
+  for (const auto& [q_lora, step] : cases) {
     const auto model =
         dir.write("m.gguf", tiny_model({.q_lora = q_lora, .quantised = q_lora > 0}).bytes());
-    for (const uint32_t n_ubatch : {512u, 7u}) {
-      const Pass cpu = pass_of(model, {.n_ubatch = n_ubatch});
-      for (Setup setup : kPlacements) {
-        CAPTURE(setup.devices);
-        CAPTURE(setup.rules);
-        setup.n_ubatch = n_ubatch;
-        for (const uint32_t n_in_flight : {1u, 2u, 3u}) {
-          setup.n_in_flight = n_in_flight;
-          CHECK(pass_of(model, setup) == cpu);
-        }
+    const Pass cpu = pass_of(model, {.n_ubatch = step.n_ubatch});
+    for (Setup setup : kPlacements) {
+      CAPTURE(setup.devices);
+      CAPTURE(setup.rules);
+      setup.n_ubatch = step.n_ubatch;
+      for (const uint32_t n_in_flight : step.n_in_flight) {
+        setup.n_in_flight = n_in_flight;
+        CHECK(pass_of(model, setup) == cpu);
       }
     }
   }
@@ -162,7 +167,9 @@ TEST_CASE("choices of experts are replayed and recorded on a device, too") {
 }
 
 TEST_CASE("a device holds what the plan says, to the byte, and no run begins with a byte less") {
-  HYBRID_AT_EACH_SIMD_LEVEL();
+  LevelScope level;
+  SUBCASE("weights as they are") { level.set(SimdLevel::scalar); }
+  SUBCASE("packed weights") { level.set(simd_levels().back()); }
   const TempDir dir;
   const auto model = dir.write("m.gguf", tiny_model({.q_lora = 24, .quantised = true}).bytes());
   for (Setup setup : kPlacements) {
