@@ -22,11 +22,11 @@ struct BatchedRows {
 
 struct RowGemm {
   uint32_t n_rows = 0, n_cols = 0, n_inner = 0, n_batch = 1;
-  BatchedRows<const bf16_t> a;  // [n_rows][n_inner]
-  BatchedRows<const bf16_t> w;  // [n_inner][n_cols]; or, transposed, [n_cols][n_inner]
+  BatchedRows<const bf16_t> a = {};  // [n_rows][n_inner]
+  BatchedRows<const bf16_t> w = {};  // [n_inner][n_cols]; or, transposed, [n_cols][n_inner]
   bool is_w_transposed = false;
-  BatchedRows<float> c;  // [n_rows][n_cols]
-  bool adds = false;     // to what is there; otherwise c is written only
+  BatchedRows<float> c = {};  // [n_rows][n_cols]
+  bool adds = false;          // to what is there; otherwise c is written only
 };
 
 /// The arguments of cublasGemmStridedBatchedEx, in its order:

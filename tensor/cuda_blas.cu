@@ -7,11 +7,21 @@
 #include <dlfcn.h>
 
 #include <string>
+#include <type_traits>
 
 namespace hybrid {
 namespace {
 
 constexpr const char* kLibraries[] = {"libcublas.so.13", "libcublas.so.12", "libcublas.so"};
+
+// The header overloads it for C++; this is the one that the library has.
+using GemmStridedBatchedEx = cublasStatus_t (*)(
+    cublasHandle_t, cublasOperation_t, cublasOperation_t, int m, int n, int k, const void* alpha,
+    const void* a, cudaDataType, int lda, long long stride_a, const void* b, cudaDataType, int ldb,
+    long long stride_b, const void* beta, void* c, cudaDataType, int ldc, long long stride_c,
+    int n_batch, cublasComputeType_t, cublasGemmAlgo_t);
+static_assert(std::is_same_v<GemmStridedBatchedEx, decltype(static_cast<GemmStridedBatchedEx>(
+                                                       &::cublasGemmStridedBatchedEx))>);
 
 #define HYBRID_FUNCTION(name) decltype(&::name) name = nullptr
 struct Library {
@@ -20,7 +30,7 @@ struct Library {
   HYBRID_FUNCTION(cublasSetStream_v2);
   HYBRID_FUNCTION(cublasSetWorkspace_v2);
   HYBRID_FUNCTION(cublasSetMathMode);
-  HYBRID_FUNCTION(cublasGemmStridedBatchedEx);
+  GemmStridedBatchedEx cublasGemmStridedBatchedEx = nullptr;
   std::string why_missing = {};
 
   Library() {
