@@ -35,11 +35,11 @@ class Blas {
   CudaBlas* handle_ = nullptr;
 };
 
-Memory random_bf16(uint64_t n) {
-  Memory memory(n * sizeof(bf16_t));
-  check(launch_random_bf16(memory.as<bf16_t>(), n, stream()), "a launch");
-  return memory;
-}
+struct RandomBf16 : Memory {
+  explicit RandomBf16(uint64_t n) : Memory(n * sizeof(bf16_t)) {
+    check(launch_random_bf16(as<bf16_t>(), n, stream()), "a launch");
+  }
+};
 
 /// Beside panel_gemm's "dense" rows. Weights are bf16 already: four times the bytes of Q4_K.
 void bench_dense(const Machine& on, const Blas& blas, uint32_t n_tokens) {
@@ -49,7 +49,7 @@ void bench_dense(const Machine& on, const Blas& blas, uint32_t n_tokens) {
   print_or_say_why(what, shape, [&] {
     const uint64_t of_matrix = uint64_t{kCols} * kRows, bytes = of_matrix * sizeof(bf16_t);
     const uint64_t n = n_sets(on, bytes);
-    const Memory w = random_bf16(n * of_matrix), x = random_bf16(uint64_t{n_tokens} * kCols);
+    const RandomBf16 w(n * of_matrix), x(uint64_t{n_tokens} * kCols);
     const Memory y(uint64_t{n_tokens} * kRows * sizeof(float));
     const double us = median_us([&](uint64_t i) {
       return blas.multiply({.n_rows = n_tokens,
@@ -75,10 +75,10 @@ void bench_scored(const Blas& blas, uint32_t n_heads, uint32_t n_at_once, uint32
     const uint64_t of_head = uint64_t{n_tokens} * n_tokens,
                    q_stride = uint64_t{n_heads} * kQueryDim;
     const uint64_t out_stride = uint64_t{n_heads} * kValueDim;
-    const Memory q = random_bf16(n_tokens * q_stride);
-    const Memory keys = random_bf16(uint64_t{n_tokens} * n_heads * kNopeDim);
-    const Memory values = random_bf16(uint64_t{n_tokens} * n_heads * kValueDim);
-    const Memory rope = random_bf16(uint64_t{n_tokens} * kKeyRopeDim);
+    const RandomBf16 q(n_tokens * q_stride);
+    const RandomBf16 keys(uint64_t{n_tokens} * n_heads * kNopeDim);
+    const RandomBf16 values(uint64_t{n_tokens} * n_heads * kValueDim);
+    const RandomBf16 rope(uint64_t{n_tokens} * kKeyRopeDim);
     const Memory scores(n_at_once * of_head * sizeof(float));
     const Memory weights(n_at_once * of_head * sizeof(bf16_t));
     const Memory out(n_tokens * out_stride * sizeof(float));
