@@ -70,7 +70,7 @@ TEST_CASE("gpu: cuBLAS multiplies as BLAS is defined, the same bits each time") 
   const auto* blas = plugin->ops<BlasCudaOps>(reason);
   REQUIRE_MESSAGE(blas != nullptr, reason);
   if (const char* const missing = blas->why_missing(); missing != nullptr) {
-    MESSAGE("not tested: " << missing);
+    MESSAGE("not tested: " << std::string(missing));
     return;
   }
   gpu::DeviceBuffer<std::byte> workspace(kCudaBlasWorkspaceBytes);

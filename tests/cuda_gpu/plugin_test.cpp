@@ -75,7 +75,7 @@ TEST_CASE("the CUDA plugin opens cuBLAS when it is asked for, or says why not" *
   const char* const missing = blas->why_missing();
   CHECK(blas->why_missing() == missing);
   if (missing != nullptr) {
-    MESSAGE("cuBLAS is not here: " << missing);
+    MESSAGE("cuBLAS is not here: " << std::string(missing));
     CHECK(std::string(missing).find("libcublas") != std::string::npos);
     return;
   }

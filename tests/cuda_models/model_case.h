@@ -46,7 +46,7 @@ inline bool has_blas() {
   std::string reason;
   const CudaTables* const tables = cuda_tables(reason);
   const char* const missing = tables == nullptr ? reason.c_str() : tables->blas.why_missing();
-  if (missing != nullptr) MESSAGE("not tested: it takes cuBLAS: " << missing);
+  if (missing != nullptr) MESSAGE("not tested: it takes cuBLAS: " << std::string(missing));
   return missing == nullptr;
 }
 
