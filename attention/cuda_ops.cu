@@ -10,6 +10,7 @@ constexpr AttentionCudaOps kOps{
     .load_cache_rows = load_cache_rows_cuda,
     .mla_absorbed = mla_absorbed_cuda,
     .mla_prefill = mla_prefill_cuda,
+    .score_softmax = score_softmax_cuda,
 };
 
 }  // namespace

@@ -139,13 +139,19 @@ class Step {
 
 uint64_t score_row_bytes(uint64_t n_kv) { return score_stride(n_kv) * sizeof(float); }
 
-ScoreSteps score_steps(uint32_t n_heads, uint32_t n_tokens, uint64_t n_kv, uint64_t max_bytes) {
-  const uint64_t row = score_row_bytes(n_kv), head = row * n_tokens;
+ScoreSteps fit_score_steps(uint32_t n_heads, uint32_t n_tokens, uint64_t row_bytes,
+                           uint64_t head_bytes, uint64_t max_bytes) {
+  const uint64_t head = head_bytes + row_bytes * n_tokens;
   if (max_bytes == 0) return {n_heads, n_tokens};
   if (max_bytes >= head) {
     return {static_cast<uint32_t>(std::min<uint64_t>(n_heads, max_bytes / head)), n_tokens};
   }
-  return {1, static_cast<uint32_t>(max_bytes / row)};
+  if (max_bytes < head_bytes) return {1, 0};
+  return {1, static_cast<uint32_t>((max_bytes - head_bytes) / row_bytes)};
+}
+
+ScoreSteps score_steps(uint32_t n_heads, uint32_t n_tokens, uint64_t n_kv, uint64_t max_bytes) {
+  return fit_score_steps(n_heads, n_tokens, score_row_bytes(n_kv), 0, max_bytes);
 }
 
 uint64_t scored_thread_bytes(const AttentionDims& dims, uint32_t n_positions) {

@@ -24,7 +24,10 @@ struct ScoreSteps {
 uint64_t score_row_bytes(uint64_t n_kv);
 
 /// heads = floor(limit / one head's need). max_bytes 0: no limit. n_tokens is 0 where not even one
-/// row has room.
+/// row has room. row_bytes: of a query and head, head_bytes: of a head beside its rows.
+ScoreSteps fit_score_steps(uint32_t n_heads, uint32_t n_tokens, uint64_t row_bytes,
+                           uint64_t head_bytes, uint64_t max_bytes);
+/// The same with rows of score_row_bytes() alone.
 ScoreSteps score_steps(uint32_t n_heads, uint32_t n_tokens, uint64_t n_kv, uint64_t max_bytes);
 
 /// scores: max_bytes, or what all heads and queries need where that is 0 or less. Parallel over

@@ -34,7 +34,8 @@ set_target_properties(cuda_kernels PROPERTIES CUDA_COMPILER_LAUNCHER
   "${Python3_EXECUTABLE};${CMAKE_SOURCE_DIR}/scripts/check_cuda_spills.py")
 
 # The plugin lies beside the program, and installed in ../lib/hybrid-run of its folder: cuda_plugin_paths()
-# looks there. CUDA's runtime is inside. The map hides what the libraries inside would show.
+# looks there. CUDA's runtime is inside; cuBLAS is not, nor linked
+# (tensor/cuda_blas.h). The map hides what the libraries inside would show.
 
 # What launches ask of the CPU's side: how large a panel of a type is.
 add_library(cuda_plugin_host STATIC base/error.cpp base/utf8.cpp tensor/dtype.cpp tensor/panel.cpp
@@ -45,8 +46,8 @@ set_target_properties(cuda_plugin_host PROPERTIES POSITION_INDEPENDENT_CODE ON
                       CXX_VISIBILITY_PRESET hidden)
 
 set(cuda_plugin_map ${CMAKE_SOURCE_DIR}/cmake/cuda_plugin.map)
-add_library(hybrid_cuda SHARED tensor/cuda_api.cu tensor/cuda_ops.cu experts/cuda_ops.cu
-            attention/cuda_ops.cu)
+add_library(hybrid_cuda SHARED tensor/cuda_api.cu tensor/cuda_blas.cu tensor/cuda_ops.cu
+            experts/cuda_ops.cu attention/cuda_ops.cu)
 target_link_libraries(hybrid_cuda PRIVATE cuda_kernels cuda_plugin_host)
 target_compile_options(hybrid_cuda PRIVATE
   -Xcompiler=-Wall,-Wextra $<$<BOOL:${HYBRID_WERROR}>:-Werror=all-warnings>)

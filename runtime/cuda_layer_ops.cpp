@@ -23,6 +23,9 @@ CudaLayerOps::CudaLayerOps(CudaDevice& device, const CudaTables& tables, CudaQue
       scratch_(memory_.data(), config, plan),
       copies_(device, queue, uint64_t{2} * plan.n_ubatch) {
   for (const CudaScratch::Slot& slot : scratch_.slots) slots_.push_back({0, {}, slot});
+  if (makes_cuda_scores(plan)) {
+    scored_ = std::make_unique<CudaScoredAttention>(tables_, queue_, scratch_, config_);
+  }
   upload_constants(device);
 }
 
@@ -197,7 +200,7 @@ void CudaLayerOps::store_latents(const LayerWeights& w, uint32_t cache_layer, fl
 
 void CudaLayerOps::attend(const LayerWeights& w, uint32_t cache_layer, const float* q, float* out) {
   const MlaShape& mla = config_.mla;
-  AttendArgs args;
+  CudaAttendArgs args;
   for (const CacheSegment& segment : now_->segments) {
     args.row = segment.cache->shape().key;
     args.cache = segment.cache->key_rows(cache_layer, 0, 0);
@@ -205,7 +208,7 @@ void CudaLayerOps::attend(const LayerWeights& w, uint32_t cache_layer, const flo
     args.n_tokens = segment.n_tokens;
     args.q = q + uint64_t{args.first_token} * mla.n_heads * mla.qk_dim();
     args.out = out + uint64_t{args.first_token} * mla.n_heads * mla.v_dim;
-    const bool makes_keys = scratch_.prefill_heads > 0 && segment.n_tokens > kCudaVectorTokens &&
+    const bool makes_keys = segment.n_tokens > kCudaVectorTokens && has_room_for_keys(args) &&
                             attention_.is_unabsorbed(segment.first_position, segment.n_tokens);
     if (makes_keys) {
       attend_with_keys(w, args);
@@ -236,63 +239,81 @@ void CudaLayerOps::multiply_heads(const PanelMatrix& w, uint32_t n_tokens,
                 [&](CudaStream stream) { return tables_.tensor.panel_gemv(product, stream); });
 }
 
-void CudaLayerOps::attend_absorbed(const LayerWeights& w, const AttendArgs& a) {
+bool CudaLayerOps::has_room_for_keys(const CudaAttendArgs& a) const {
+  return scored_ ? scored_->has_room_for_keys(a) : scratch_.prefill_heads > 0;
+}
+
+void CudaLayerOps::attend_in_one_pass(const CudaAttendArgs& a, uint32_t t, uint32_t n) {
   const MlaShape& mla = config_.mla;
   const uint64_t q_stride = uint64_t{mla.n_heads} * mla.qk_dim();
-  const uint64_t latent_stride = uint64_t{mla.n_heads} * mla.kv_lora;
+  MlaAbsorbedArgs args;
+  args.row = a.row;
+  args.cache = a.cache;
+  args.n_visible = now_->of_tokens.positions + now_->n_tokens + a.first_token + t;
+  args.n_tokens = n;
+  args.n_heads = mla.n_heads;
+  args.kq_scale = config_.kq_scale;
+  args.q_latent = {scratch_.absorbed_queries, uint64_t{mla.n_heads} * mla.kv_lora};
+  args.q_rope = {a.q + t * q_stride + mla.qk_nope, q_stride};
+  args.q_rope_head_stride = mla.qk_dim();
+  args.out = scratch_.absorbed_latents;
+  args.n_splits = mla_absorbed_splits(mla.n_heads, n, a.first_position + t + n, n_multiprocessors_);
+  args.scratch = scratch_.absorbed_parts;
+  queue_.launch("mla_absorbed",
+                [&](CudaStream stream) { return tables_.attention.mla_absorbed(args, stream); });
+}
+
+void CudaLayerOps::attend_absorbed(const LayerWeights& w, const CudaAttendArgs& a) {
+  const MlaShape& mla = config_.mla;
+  const uint64_t q_stride = uint64_t{mla.n_heads} * mla.qk_dim();
   HYBRID_CHECK(!w.decode.empty());
+  const bool has_scores = scored_ && a.n_tokens > kCudaVectorTokens;
+  if (has_scores) scored_->load_latents(a);
   for (uint32_t t = 0; t < a.n_tokens; t += scratch_.absorbed_tokens) {
     const uint32_t n = std::min(scratch_.absorbed_tokens, a.n_tokens - t);
     const float* const q = a.q + t * q_stride;
     multiply_heads(w.decode.absorbed_keys, n, {q, mla.qk_dim()}, nullptr,
                    scratch_.absorbed_queries);
-    MlaAbsorbedArgs args;
-    args.row = a.row;
-    args.cache = a.cache;
-    args.n_visible = now_->of_tokens.positions + now_->n_tokens + a.first_token + t;
-    args.n_tokens = n;
-    args.n_heads = mla.n_heads;
-    args.kq_scale = config_.kq_scale;
-    args.q_latent = {scratch_.absorbed_queries, latent_stride};
-    args.q_rope = {q + mla.qk_nope, q_stride};
-    args.q_rope_head_stride = mla.qk_dim();
-    args.out = scratch_.absorbed_latents;
-    args.n_splits =
-        mla_absorbed_splits(mla.n_heads, n, a.first_position + t + n, n_multiprocessors_);
-    args.scratch = scratch_.absorbed_parts;
-    queue_.launch("mla_absorbed",
-                  [&](CudaStream stream) { return tables_.attention.mla_absorbed(args, stream); });
+    if (has_scores) {
+      scored_->attend_on_latents(a, t, n, scratch_.absorbed_queries, scratch_.absorbed_latents);
+    } else {
+      attend_in_one_pass(a, t, n);
+    }
     multiply_heads(w.decode.values, n, {scratch_.absorbed_latents, mla.kv_lora},
                    scratch_.latent_blocks, a.out + uint64_t{t} * mla.n_heads * mla.v_dim);
   }
 }
 
-void CudaLayerOps::make_heads(const PanelMatrix& w, uint32_t first, uint32_t n_heads,
-                              uint32_t n_positions, bf16_t* to) {
-  const uint64_t n_rows = w.n_rows / config_.mla.n_heads;  // of a head
-  PanelGemmArgs product;
-  product.w = panels(w);
-  product.w.n_rows = static_cast<uint32_t>(n_heads * n_rows);
-  product.w.data = w.panel(first * n_rows / kPanelRows);
-  product.x = {scratch_.latents, config_.mla.kv_lora};
-  product.n_outputs = n_positions;
-  product.y_bf16 = {to, n_heads * n_rows};
-  queue_.launch("panel_gemm",
-                [&](CudaStream stream) { return tables_.tensor.panel_gemm(product, stream); });
+void CudaLayerOps::make_heads(const LayerWeights& w, const HeadRange& heads) {
+  HYBRID_CHECK(!w.prefill_keys.empty() && !w.decode.empty());
+  const auto make = [&](const PanelMatrix& matrix, bf16_t* to) {
+    const uint64_t n_rows = matrix.n_rows / config_.mla.n_heads;  // of a head
+    PanelGemmArgs product;
+    product.w = panels(matrix);
+    product.w.n_rows = static_cast<uint32_t>(heads.n * n_rows);
+    product.w.data = matrix.panel(heads.first * n_rows / kPanelRows);
+    product.x = {heads.latents, config_.mla.kv_lora};
+    product.n_outputs = heads.n_positions;
+    product.y_bf16 = {to, heads.n * n_rows};
+    queue_.launch("panel_gemm",
+                  [&](CudaStream stream) { return tables_.tensor.panel_gemm(product, stream); });
+  };
+  make(w.prefill_keys, heads.keys);
+  make(w.decode.values, heads.values);
 }
 
-void CudaLayerOps::attend_with_keys(const LayerWeights& w, const AttendArgs& a) {
+void CudaLayerOps::attend_with_keys(const LayerWeights& w, const CudaAttendArgs& a) {
   const MlaShape& mla = config_.mla;
-  const uint32_t n_positions = a.first_position + a.n_tokens;
-  HYBRID_CHECK(!w.prefill_keys.empty() && !w.decode.empty());
+  if (scored_) {
+    return scored_->attend_with_keys(a, [&](const HeadRange& heads) { make_heads(w, heads); });
+  }
   queue_.launch("load_cache_rows", [&](CudaStream stream) {
-    return tables_.attention.load_cache_rows(a.row, a.cache, n_positions, scratch_.latents,
+    return tables_.attention.load_cache_rows(a.row, a.cache, a.n_positions(), scratch_.latents,
                                              scratch_.rope_keys, stream);
   });
   for (uint32_t head = 0; head < mla.n_heads; head += scratch_.prefill_heads) {
     const uint32_t n = std::min(scratch_.prefill_heads, mla.n_heads - head);
-    make_heads(w.prefill_keys, head, n, n_positions, scratch_.keys);
-    make_heads(w.decode.values, head, n, n_positions, scratch_.values);
+    make_heads(w, {head, n, a.n_positions(), scratch_.latents, scratch_.keys, scratch_.values});
     MlaPrefillArgs args;
     args.n_heads = n;
     args.first_position = a.first_position;

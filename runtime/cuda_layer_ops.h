@@ -4,12 +4,12 @@
 // Up to kCudaVectorTokens tokens, and with F32 weights (routers), products are sums of two rounds
 // of bytes or of floats, as accurate as the CPU's; above, of bf16. What precision is asked for does
 // not matter. Attention makes keys and values (-mla 3) where a sequence has more tokens than that
-// in the step, -amb has room for those of a head, and it is cheaper.
+// in the step, -amb has room for those of a head, and it is cheaper. It goes in one pass over the
+// keys; with -fa 0, where a sequence has more tokens than that, scores are in memory.
 
 #include <vector>
 
-#include "runtime/cuda_scratch.h"
-#include "runtime/cuda_tables.h"
+#include "runtime/cuda_scored_attention.h"
 #include "runtime/layer_ops.h"
 #include "runtime/small_copies.h"
 #include "tensor/cuda_device.h"
@@ -49,27 +49,20 @@ class CudaLayerOps : public LayerOps {
     uint32_t n_cols = 0;
     bool has_blocks = false, has_bf16 = false;  // whether it was converted
   };
-  /// Of one layer and segment.
-  struct AttendArgs {
-    CacheRow row;
-    const std::byte* cache = nullptr;
-    uint32_t first_token = 0;  // of the micro-batch
-    uint32_t first_position = 0;
-    uint32_t n_tokens = 0;
-    const float* q = nullptr;  // of the first token
-    float* out = nullptr;
-  };
 
   void upload_constants(CudaDevice& device);
-  void attend_absorbed(const LayerWeights& w, const AttendArgs& args);
-  void attend_with_keys(const LayerWeights& w, const AttendArgs& args);
+  /// Whether -amb has room for keys and values of a head.
+  bool has_room_for_keys(const CudaAttendArgs& args) const;
+  void attend_absorbed(const LayerWeights& w, const CudaAttendArgs& args);
+  /// Queries absorbed: tokens [t, t + n) of it.
+  void attend_in_one_pass(const CudaAttendArgs& args, uint32_t t, uint32_t n);
+  void attend_with_keys(const LayerWeights& w, const CudaAttendArgs& args);
   /// y[t] = each head's rows of w times that head's row of x, [n_tokens][n_heads] rows. blocks:
   /// room for these, rounded, where w is quantised.
   void multiply_heads(const PanelMatrix& w, uint32_t n_tokens, DeviceRows<const float> x,
                       ActivationBlock* blocks, float* y);
-  /// Keys or values of heads [first, first + n_heads), from the latents.
-  void make_heads(const PanelMatrix& w, uint32_t first, uint32_t n_heads, uint32_t n_positions,
-                  bf16_t* to);
+  using HeadRange = CudaScoredAttention::HeadRange;
+  void make_heads(const LayerWeights& w, const HeadRange& heads);
   MoeFfnCudaArgs experts_args(const ExpertPart& part, const int32_t* ids) const;
   void run_ffn(MoeFfnCudaArgs& args, float* y);
 
@@ -83,6 +76,7 @@ class CudaLayerOps : public LayerOps {
   uint32_t n_multiprocessors_;
   DeviceMemory memory_;
   CudaScratch scratch_;
+  std::unique_ptr<CudaScoredAttention> scored_;  // -fa 0
   SmallCopies copies_;
 
   struct Slot {

@@ -6,7 +6,10 @@
 #include "attention/mla_absorbed_cuda.h"
 #include "attention/mla_prefill_cuda.h"
 #include "base/error.h"
+#include "base/units.h"
 #include "experts/router_cuda.h"
+#include "runtime/cuda_scratch.h"
+#include "runtime/cuda_tables.h"
 
 namespace hybrid {
 namespace {
@@ -25,7 +28,18 @@ Limit first_of(std::initializer_list<Limit> limits) {
   return {};
 }
 
-Limit attention_limit(const ModelConfig& config, const AttentionOptions& options) {
+/// -fa 0 with less memory than a row of scores takes.
+Limit score_limit(const MlaShape& mla, const AttentionOptions& options, uint32_t n_ctx) {
+  const CudaScoreShape one{.n_heads = mla.n_heads, .n_tokens = 1};
+  return {!options.flash && one.steps(n_ctx, options.max_scratch_bytes).n_tokens == 0,
+          fmt::format("K*Q with -amb of {}: the scores and weights of one query and head over {} "
+                      "tokens take {}",
+                      format_bytes(options.max_scratch_bytes), n_ctx,
+                      format_bytes(one.row_bytes(n_ctx))),
+          "; raise it, or give -fa 1"};
+}
+
+Limit attention_limit(const ModelConfig& config, const AttentionOptions& options, uint32_t n_ctx) {
   const MlaShape& mla = config.mla;
   const MoeShape& moe = config.moe;
   const bool has_mode =
@@ -46,13 +60,18 @@ Limit attention_limit(const ModelConfig& config, const AttentionOptions& options
        fmt::format("routing to {} experts: kernels are for {}", moe.n_experts, kMaxCudaExperts)},
       {moe.n_groups > kMaxCudaGroups,
        fmt::format("routing in {} groups: kernels are for {}", moe.n_groups, kMaxCudaGroups)},
+      score_limit(mla, options, n_ctx),
   });
 }
 
 Limit layer_limit(const LayerWeights& w, const LayerPlacement& place, const ModelConfig& config,
-                  const ExecutionOptions& execution) {
+                  const RunSettings& settings) {
+  const ExecutionOptions& execution = settings.execution;
   if (place.home > 0) {
-    if (Limit limit = attention_limit(config, execution.attention); limit.is_exceeded) return limit;
+    if (Limit limit = attention_limit(config, execution.attention, settings.n_ctx);
+        limit.is_exceeded) {
+      return limit;
+    }
     const char* projection = w.kv_up.is_split() ? "attn_v_b" : "attn_kv_b";
     if (mla_key_bytes(config.mla, w.kv_up) == 0) {
       return {true, fmt::format("attention with {} of F32", projection)};
@@ -74,14 +93,26 @@ Limit layer_limit(const LayerWeights& w, const LayerPlacement& place, const Mode
 std::string cuda_refusal(const ModelView& view, const RunSettings& settings,
                          const ModelPlacement& where) {
   for (size_t i = 0; i < where.layers.size(); ++i) {
-    const Limit limit =
-        layer_limit(view.weights.layers[i], where.layers[i], view.config, settings.execution);
+    const Limit limit = layer_limit(view.weights.layers[i], where.layers[i], view.config, settings);
     if (!limit.is_exceeded) continue;
     return fmt::format(
         "GPUs do not compute {} in this version (layer {}){}; --device none leaves all to the CPU",
         limit.what, i, limit.remedy);
   }
   return {};
+}
+
+std::string missing_cuda_library(const SequencePlan& plan, const ModelPlacement& where) {
+  const auto attends = [](const LayerPlacement& layer) { return layer.home > 0; };
+  if (!makes_cuda_scores(plan) || !std::ranges::any_of(where.layers, attends)) return {};
+  std::string no_plugin;
+  const CudaTables* const tables = cuda_tables(no_plugin);
+  const char* const reason = tables == nullptr ? nullptr : tables->blas.why_missing();
+  if (reason == nullptr) return {};
+  return fmt::format(
+      "-fa 0 on a GPU needs cuBLAS, which cannot be opened: {}; install it with the CUDA toolkit, "
+      "say where it is in LD_LIBRARY_PATH, or give -fa 1",
+      printable(reason, 300));
 }
 
 }  // namespace hybrid

@@ -5,6 +5,7 @@
 #include "attention/mla_absorbed_cuda.h"
 #include "base/memory_cutter.h"
 #include "experts/moe_ffn_scratch_cuda.h"
+#include "tensor/cuda_blas.h"
 
 namespace hybrid {
 namespace {
@@ -59,15 +60,34 @@ uint64_t max_ffn_bytes(const ModelConfig& c, uint32_t n_tokens) {
                    ffn_bytes(c.n_embd, c.moe.ff_dim, c.moe.n_used, c.moe.n_experts, n_tokens)});
 }
 
+bool makes_keys(const SequencePlan& plan) {
+  return plan.attention.options().mla == MlaMode::unabsorbed_prefill &&
+         plan.n_ubatch > kCudaVectorTokens;
+}
+
+/// In one pass.
 uint32_t heads_at_a_time(const MlaShape& mla, const SequencePlan& plan) {
   const AttentionOptions& options = plan.attention.options();
-  if (options.mla != MlaMode::unabsorbed_prefill || plan.n_ubatch <= kCudaVectorTokens) {
-    return 0;
-  }
+  if (!makes_keys(plan) || makes_cuda_scores(plan)) return 0;
   if (options.max_scratch_bytes == 0) return mla.n_heads;
   const uint64_t of_head = uint64_t{plan.n_ctx} * (mla.qk_nope + mla.v_dim) * sizeof(bf16_t);
   return static_cast<uint32_t>(
       std::min<uint64_t>(options.max_scratch_bytes / of_head, mla.n_heads));
+}
+
+/// made_dim 0: on latents.
+CudaScratch::Scored take_scored(MemoryCutter& cut, const MlaShape& mla, const SequencePlan& plan,
+                                uint32_t n_tokens, uint32_t made_dim) {
+  const uint64_t n_ctx = plan.n_ctx, n_rows = uint64_t{n_tokens} * mla.n_heads;
+  CudaScratch::Scored s;
+  s.made_dim = made_dim;
+  s.latents = cut.take<bf16_t>(n_ctx * mla.kv_lora);
+  s.rope_keys = cut.take<bf16_t>(n_ctx * mla.qk_rope);
+  s.queries = cut.take<bf16_t>(n_rows * (made_dim > 0 ? mla.qk_dim() : mla.kv_lora));
+  s.rope_queries = cut.take<bf16_t>(made_dim > 0 ? 0 : n_rows * mla.qk_rope);
+  s.step_bytes = s.shape(mla, n_tokens).n_bytes(n_ctx, plan.attention.options().max_scratch_bytes);
+  s.step = cut.take<std::byte>(s.step_bytes);
+  return s;
 }
 
 }  // namespace
@@ -89,14 +109,26 @@ CudaScratch::CudaScratch(std::byte* memory, const ModelConfig& c, const Sequence
       cut.take<ActivationBlock>(kCudaVectorTokens * activation_row_blocks(max_input_cols(c)));
   input_bf16 = cut.take<bf16_t>(n * bf16_row_stride(max_input_cols(c)));
 
+  const bool has_scores = makes_cuda_scores(plan);
+  blas_workspace = cut.take<std::byte>(has_scores ? kCudaBlasWorkspaceBytes : 0);
+
   const uint64_t shared_from = cut.position();
   absorbed_tokens = std::min(plan.n_ubatch, kCudaAbsorbedTokens);
   const uint64_t n_rows = uint64_t{absorbed_tokens} * mla.n_heads;
   absorbed_queries = cut.take<float>(n_rows * mla.kv_lora);
   absorbed_latents = cut.take<float>(n_rows * mla.kv_lora);
   latent_blocks = cut.take<ActivationBlock>(n_rows * activation_row_blocks(mla.kv_lora));
+  const uint64_t parts_from = cut.position();
   absorbed_parts = reinterpret_cast<float*>(
       cut.take<std::byte>(absorbed_parts_bytes(mla, absorbed_tokens, plan.n_ctx)));
+  if (has_scores) {
+    cut.go_back_to(parts_from);
+    on_latents = take_scored(cut, mla, plan, absorbed_tokens, 0);
+    cut.go_back_to(shared_from);
+    if (makes_keys(plan)) {
+      with_keys = take_scored(cut, mla, plan, plan.n_ubatch, mla.qk_nope + mla.v_dim);
+    }
+  }
 
   cut.go_back_to(shared_from);
   prefill_heads = heads_at_a_time(mla, plan);

@@ -19,8 +19,9 @@ struct OpenedPlugin {
     const auto* tensor = plugin->ops<TensorCudaOps>(reason);
     const auto* experts = plugin->ops<ExpertsCudaOps>(reason);
     const auto* attention = plugin->ops<AttentionCudaOps>(reason);
-    if (tensor == nullptr || experts == nullptr || attention == nullptr) return;
-    tables.emplace(CudaTables{plugin->api(), *tensor, *experts, *attention});
+    const auto* blas = plugin->ops<BlasCudaOps>(reason);
+    if (tensor == nullptr || experts == nullptr || attention == nullptr || blas == nullptr) return;
+    tables.emplace(CudaTables{plugin->api(), *tensor, *experts, *attention, *blas});
   }
 };
 

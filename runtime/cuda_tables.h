@@ -1,11 +1,13 @@
 #pragma once
-// What models call of CUDA: the runtime's functions and those that launch kernels.
+// What models call of CUDA: the runtime's functions and those that launch kernels,
+// and cuBLAS's, which it opens where it is asked for.
 
 #include <string>
 
 #include "attention/cuda_ops.h"
 #include "experts/cuda_ops.h"
 #include "tensor/cuda_api.h"
+#include "tensor/cuda_blas.h"
 #include "tensor/cuda_ops.h"
 
 namespace hybrid {
@@ -15,6 +17,7 @@ struct CudaTables {
   const TensorCudaOps& tensor;
   const ExpertsCudaOps& experts;
   const AttentionCudaOps& attention;
+  const BlasCudaOps& blas;
 };
 
 /// Those of the plugin, which is opened at the first call and stays open. Null where there is none

@@ -83,6 +83,8 @@ void Engine::place(uint32_t n_ctx) {
   const ModelView view{model_.file(), model_.config(), model_.weights()};
   placement_ = plan_placement(view, settings(n_ctx), rules_, machine_);
   const PlacementPlan& plan = *placement_;
+  // Nobody expects the CPU to compute instead.
+  if (!plan.missing.empty()) throw Error(plan.missing);
   if (options_.placement.devices_are_found && rules_.empty()) {
     device_note_ = why_not_used(plan);
     if (!device_note_.empty()) {

@@ -252,7 +252,7 @@ std::vector<OptionSpec> make_table() {
       {.name = "flash-attn",
        .short_name = "-fa",
        .kind = kToggle,
-       .help = "softmax along the way, no K*Q in memory",
+       .help = "softmax along the way, no K*Q in memory; 0 takes cuBLAS on GPUs",
        .default_value = "1",
        .commands = kForwardOrPlan,
        .list_commands = kBench},

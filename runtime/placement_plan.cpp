@@ -212,7 +212,10 @@ PlacementPlan place(const ModelView& view, const RunSettings& settings,
   plan.where = model_placement(plan.input, plan.fit.placement,
                                static_cast<uint32_t>(plan.devices.size()), plan.not_possible);
   if (plan.not_possible.empty() && machine.layout() == DeviceLayout::panels) {
-    plan.not_possible = cuda_refusal(view, settings, plan.where);
+    plan.not_possible = cuda_refusal(view, plan.run.settings, plan.where);
+    if (plan.not_possible.empty() && !machine.is_described()) {
+      plan.missing = plan.not_possible = missing_cuda_library(plan.run.sequence, plan.where);
+    }
   }
   judge_disk(plan);
   for (uint32_t d = 0; d < plan.fixed.size(); ++d) {

@@ -36,6 +36,7 @@ struct PlacementPlan {
 
   ModelPlacement where = {};      // the same by parts of the model
   std::string not_possible = {};  // why no run can place its parts so; or ""
+  std::string missing = {};       // the same, where this machine lacks a library for it; or ""
 
   bool fits() const { return refusal.empty() && fit.fits(); }
 };

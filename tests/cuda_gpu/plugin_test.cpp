@@ -10,6 +10,7 @@
 
 #include "attention/cuda_ops.h"
 #include "experts/cuda_ops.h"
+#include "tensor/cuda_blas.h"
 #include "tensor/cuda_device.h"
 #include "tensor/cuda_ops.h"
 #include "tensor/cuda_plugin.h"
@@ -61,7 +62,27 @@ TEST_CASE("the CUDA plugin opens, and every table is complete") {
   CHECK(n_functions(opened->api(), offsetof(CudaApi, status_name)) == 20);
   CHECK(n_ops<TensorCudaOps>(*opened) == 11);
   CHECK(n_ops<ExpertsCudaOps>(*opened) == 5);
-  CHECK(n_ops<AttentionCudaOps>(*opened) == 4);
+  CHECK(n_ops<AttentionCudaOps>(*opened) == 5);
+  CHECK(n_ops<BlasCudaOps>(*opened) == 4);
+}
+
+TEST_CASE("the CUDA plugin opens cuBLAS when it is asked for, or says why not" *
+          doctest::skip(has_driver())) {
+  const auto opened = plugin();
+  std::string reason;
+  const auto* blas = opened->ops<BlasCudaOps>(reason);
+  REQUIRE_MESSAGE(blas != nullptr, reason);
+  const char* const missing = blas->why_missing();
+  CHECK(blas->why_missing() == missing);
+  if (missing != nullptr) {
+    MESSAGE("cuBLAS is not here: " << std::string(missing));
+    CHECK(std::string(missing).find("libcublas") != std::string::npos);
+    return;
+  }
+  CudaBlas* handle = nullptr;
+  const CudaStatus status = blas->open(nullptr, nullptr, 0, &handle);
+  CHECK(std::string(opened->api().status_name(status)) == "cudaErrorInitializationError");
+  CHECK(handle == nullptr);
 }
 
 TEST_CASE("the CUDA plugin without a driver: no GPU, and every call says why" *

@@ -2,12 +2,14 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <span>
 
 #include "attention/mla_absorbed_cuda.h"
 #include "attention/mla_prefill_cuda.h"
+#include "attention/score_softmax_cuda.h"
 #include "tests/attention/textbook_attention.h"
 #include "tests/cuda_host/schedules.h"
 #include "tests/support/accuracy.h"
@@ -158,6 +160,53 @@ TEST_CASE("cuda: splits fill the machine, with 64 positions or more each") {
   CHECK(mla_absorbed_splits(128, 1, 32768, 132) == 17);
   CHECK(mla_absorbed_splits(16, 1, 512, 128) == 8);
   CHECK(mla_absorbed_splits(16, 4, 32768, 128) == 32);
+}
+
+TEST_CASE("cuda: the softmax of scores in memory, causal, zeros behind") {
+  struct Case {
+    uint32_t n_before, n_tokens, n_heads;
+    uint64_t stride;
+    float spread = 4;
+  };
+  // Rows within a block's first step, up to its end, and beyond it; large scores.
+  for (const Case& c : {Case{0, 1, 1, 2}, Case{0, 5, 3, 128}, Case{500, 14, 1, 640},
+                        Case{1100, 3, 2, 1152}, Case{40, 4, 2, 128, 1e4f}}) {
+    CAPTURE(c.n_before);
+    CAPTURE(c.stride);
+    const uint64_t n_rows = uint64_t{c.n_heads} * c.n_tokens;
+    std::vector<float> scores = random_floats(n_rows * c.stride, 1);
+    for (uint64_t i = 0; i < scores.size(); ++i) {
+      const uint64_t token = i / c.stride % c.n_tokens;
+      scores[i] *= c.spread;
+      if (i % c.stride > c.n_before + token) scores[i] = NAN;  // nobody looks there
+    }
+    DeviceBuffer<float> device_scores(scores);
+    const auto found = same_under_schedules([&] {
+      DeviceBuffer<bf16_t> weights(scores.size());
+      REQUIRE(score_softmax_cuda({c.n_heads, c.n_tokens, c.n_before, 0.5f, c.stride,
+                                  device_scores.data(), weights.data()},
+                                 stream()) == 0);
+      return written(weights);
+    });
+    uint64_t n_behind = 0;
+    double worst = 0;
+    for (uint64_t row = 0; row < n_rows; ++row) {
+      const float* const s = &scores[row * c.stride];
+      const bf16_t* const w = &found[row * c.stride];
+      const uint64_t n_visible = c.n_before + row % c.n_tokens + 1;
+      const double max = 0.5 * *std::max_element(s, s + n_visible);
+      double sum = 0;
+      for (uint64_t p = 0; p < n_visible; ++p) sum += std::exp(0.5 * s[p] - max);
+      for (uint64_t p = 0; p < n_visible; ++p) {
+        const double exact = std::exp(0.5 * s[p] - max) / sum;
+        worst = std::max(worst, std::abs(bf16_to_f32(w[p]) - exact) / (exact + 1e-30));
+      }
+      for (uint64_t p = n_visible; p < c.stride; ++p) n_behind += w[p] != 0;
+    }
+    CHECK(n_behind == 0);
+    // Half a unit of bf16; where scores are in the thousands, their own last bits.
+    CHECK(worst < 1.0 / 256 + (c.spread > 100 ? 2e-3 : 2e-5));
+  }
 }
 
 TEST_CASE("cuda: un-absorbed attention, causal, behind cached positions") {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "runtime/cuda_devices.h"
+#include "runtime/cuda_tables.h"
 #include "runtime/devices.h"
 #include "runtime/engine.h"
 #include "tests/support/accuracy.h"
@@ -38,6 +39,15 @@ inline bool has_gpus(size_t n) {
   const size_t n_found = find_cuda_devices(reason).size();
   if (n_found < n) MESSAGE("not tested: it takes " << n << " GPUs, there are " << n_found);
   return n_found >= n;
+}
+
+/// Whether cuBLAS is there; tells where it is not.
+inline bool has_blas() {
+  std::string reason;
+  const CudaTables* const tables = cuda_tables(reason);
+  const char* const missing = tables == nullptr ? reason.c_str() : tables->blas.why_missing();
+  if (missing != nullptr) MESSAGE("not tested: it takes cuBLAS: " << std::string(missing));
+  return missing == nullptr;
 }
 
 /// Latents of 512 + 64, keys of 128 + 64, values of 128.

@@ -170,12 +170,73 @@ TEST_CASE("models: micro-batches, modes of attention and caches") {
   }
 }
 
-TEST_CASE("models: tokens of several sequences in one step") {
+TEST_CASE("models: scores in memory, whatever -amb has room for") {
   const PlayedGpus gpus;
-  if (!has_gpus(1)) return;
+  if (!has_gpus(1) || !has_blas()) return;
+  const TempDir dir;
+  const auto model = write_model(dir, model_options(2, 0, {}));
+  Setup setup{"cuda:0", ".*=CUDA0"};
+  setup.attention.flash = false;
+  const CudaScoreShape of_keys{.n_heads = 2, .n_tokens = 13, .made_dim = 256};
+  const CudaScoreShape on_latents{.n_heads = 2, .n_tokens = 13};
+  const uint64_t n_ctx = setup.n_ctx, row = of_keys.row_bytes(n_ctx);
+  uint64_t& limit = setup.attention.max_scratch_bytes;
+  SUBCASE("with made keys") {
+    for (const uint64_t n :
+         {uint64_t{0}, of_keys.n_bytes(n_ctx, 0) - 1, of_keys.head_bytes(n_ctx) + 5 * row}) {
+      limit = n;  // all heads; one; some tokens of one
+      check_model(model, setup);
+    }
+  }
+  SUBCASE("on latents, because keys have no room") {
+    limit = of_keys.head_bytes(n_ctx);
+    check_model(model, setup);
+  }
+  SUBCASE("on latents, because -mla says so, more tokens than they take at a time") {
+    setup.attention.mla = MlaMode::absorbed;
+    for (const uint64_t n : {uint64_t{0}, on_latents.n_bytes(n_ctx, 0) - 1, 5 * row}) {
+      limit = n;
+      check_model(model, setup);
+    }
+    setup.n_ctx = 128;
+    limit = 0;
+    const PassArgs p{.n_prompt = kCudaAbsorbedTokens + 5, .n_decode = 1};
+    const Engine engine(engine_options(model, setup));
+    CHECK(replayed_error(engine, reference_pass(model, setup, p), p) < kTiles);
+  }
+  SUBCASE("micro-batches behind others, two in flight") {
+    setup.n_ubatch = 12;
+    setup.n_in_flight = 2;
+    const PassArgs p{.n_prompt = 33, .n_decode = 1};
+    for (const MlaMode mode : {MlaMode::unabsorbed_prefill, MlaMode::absorbed}) {
+      setup.attention.mla = mode;
+      const Engine engine(engine_options(model, setup));
+      CHECK(replayed_error(engine, reference_pass(model, setup, p), p) < kTiles);
+    }
+  }
+  SUBCASE("q8_0") {
+    setup.attention.key_type = setup.attention.value_type = DType::q8_0;
+    for (const MlaMode mode : {MlaMode::unabsorbed_prefill, MlaMode::absorbed}) {
+      setup.attention.mla = mode;
+      check_model(model, setup, kQ8Cache);
+    }
+  }
+  SUBCASE("more heads, parts on the CPU") {
+    LevelScope scope;
+    REQUIRE(scope.set(SimdLevel::scalar));
+    const TempDir other;
+    setup.rules = "_exps=CPU,blk\\.1\\.=CPU,.*=CUDA0";
+    check_model(write_model(other, model_options(16, 256, kQ4K)), setup);
+  }
+}
+
+/// Tokens of three sequences in one step; each like alone.
+static void check_sequences_together(const AttentionOptions& attention) {
   const TempDir dir;
   const auto model = write_model(dir, model_options(2, 256, {}));
-  const Engine engine(engine_options(model, {"cuda:0", ".*=CUDA0"}));
+  Setup setup{"cuda:0", ".*=CUDA0"};
+  setup.attention = attention;
+  const Engine engine(engine_options(model, setup));
   const uint32_t n_vocab = engine.model().config().n_vocab;
   const std::vector<TokenId> a = some_tokens(0, 14), b = some_tokens(50, 5), c = some_tokens(90, 1);
   const auto alone = [&](const std::vector<TokenId>& tokens) {
@@ -198,6 +259,13 @@ TEST_CASE("models: tokens of several sequences in one step") {
   CHECK(relative_error(of_a, alone(a)) < kTiles);
   CHECK(relative_error(of_b, alone(b)) < kTiles);
   CHECK(relative_error(of_c, alone(c)) < kTiles);
+}
+
+TEST_CASE("models: tokens of several sequences in one step") {
+  const PlayedGpus gpus;
+  if (!has_gpus(1)) return;
+  check_sequences_together({});
+  if (has_blas()) check_sequences_together({.flash = false});
 }
 
 TEST_CASE("models: sequences are saved, restored and copied from a GPU") {

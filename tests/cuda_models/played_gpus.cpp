@@ -15,6 +15,7 @@
 
 #include "tests/simt/engine.h"
 #include "tests/simt/recorder.h"
+#include "tests/support/reference_blas.h"
 
 namespace hybrid::test {
 namespace {
@@ -51,7 +52,23 @@ const Allocation* find(const std::map<std::byte*, Allocation>& all, const void* 
   return begin + n_bytes <= at->first + at->second.n_bytes ? &at->second : nullptr;
 }
 
+/// Calls body(begin, n_bytes) for each column of a batch's column-major matrices.
+template <class T, class Body>
+void for_columns(T* data, int64_t n_rows, int64_t n_columns, int32_t ld, int64_t stride,
+                 int32_t n_batch, const Body& body) {
+  for (int64_t i = 0; i < n_batch; ++i) {
+    for (int64_t column = 0; column < n_columns; ++column) {
+      body(data + i * stride + blas_at(0, column, ld), n_rows * sizeof(T));
+    }
+  }
+}
+
 }  // namespace
+
+/// cublasHandle_t
+struct PlayedBlas {
+  CudaStream stream;
+};
 
 struct PlayedGpus::Impl {
   explicit Impl(const PlayedOptions& o) : options(o), random(o.seed), used(o.n_gpus) {}
@@ -62,8 +79,9 @@ struct PlayedGpus::Impl {
   std::map<std::byte*, Allocation> allocations;
   std::vector<std::unique_ptr<Stream>> streams;
   std::vector<std::unique_ptr<Event>> events;
+  std::vector<std::unique_ptr<PlayedBlas>> blas;
   int current = 0;
-  uint64_t n_launches = 0;
+  uint64_t n_launches = 0, n_blas_products = 0;
   uint64_t refused = UINT64_MAX, failing = UINT64_MAX;
   bool hangs = false;
   int status = 0;     // of what failed when it ran: of all calls after it
@@ -159,6 +177,44 @@ struct PlayedGpus::Impl {
     });
   }
 
+  CudaStatus open_blas(CudaStream stream, void* workspace, uint64_t n_bytes, CudaBlas** to) {
+    const int device = reinterpret_cast<Stream*>(stream)->device;
+    const Allocation* const of = find(allocations, workspace, n_bytes);
+    if (device != current || of == nullptr || of->device != device ||
+        reinterpret_cast<uintptr_t>(workspace) % 256 != 0) {
+      return report("cuBLAS is opened for another GPU, or with memory that is none of its");
+    }
+    blas.push_back(std::make_unique<PlayedBlas>(PlayedBlas{stream}));
+    *to = reinterpret_cast<CudaBlas*>(blas.back().get());
+    return 0;
+  }
+
+  CudaStatus multiply(CudaBlas* handle, const BlasGemm& g) {
+    ++n_blas_products;
+    const CudaStream stream = reinterpret_cast<PlayedBlas*>(handle)->stream;
+    const int device = reinterpret_cast<Stream*>(stream)->device;
+    return launch(stream, [=, this]() -> CudaStatus {
+      bool is_ours = true, is_written = true;
+      const auto check = [&](const void* data, uint64_t n_bytes, bool is_read) {
+        const Allocation* const of = find(allocations, data, n_bytes);
+        is_ours &= of != nullptr && of->device == device;
+        if (is_ours && is_read) is_written &= simt::recorder::is_written(data, n_bytes);
+      };
+      const auto read = [&](const void* data, uint64_t n_bytes) { check(data, n_bytes, true); };
+      for_columns(g.a, g.transposes_a ? g.k : g.m, g.transposes_a ? g.m : g.k, g.lda, g.stride_a,
+                  g.n_batch, read);
+      for_columns(g.b, g.transposes_b ? g.n : g.k, g.transposes_b ? g.k : g.n, g.ldb, g.stride_b,
+                  g.n_batch, read);
+      for_columns(g.c, g.m, g.n, g.ldc, g.stride_c, g.n_batch,
+                  [&](void* data, uint64_t n_bytes) { check(data, n_bytes, g.beta != 0); });
+      if (!is_ours) return report("a product of cuBLAS goes beyond an allocation");
+      if (!is_written) return report("a product of cuBLAS reads what nobody wrote");
+      reference_blas(g);
+      for_columns(g.c, g.m, g.n, g.ldc, g.stride_c, g.n_batch, simt::recorder::host_wrote);
+      return 0;
+    });
+  }
+
   /// Lets queues run, in any order that events allow, until done() or nothing moves.
   template <class Done>
   int run_until(const Done& done) {
@@ -183,7 +239,8 @@ struct PlayedGpus::Impl {
 
   template <class T>
   static int destroy(std::vector<std::unique_ptr<T>>& of, void* handle) {
-    return std::erase_if(of, [&](const auto& each) { return each.get() == handle; }) == 1
+    return std::erase_if(
+               of, [&](const auto& each) { return static_cast<void*>(each.get()) == handle; }) == 1
                ? 0
                : kInvalidHandle;
   }
@@ -322,8 +379,21 @@ const AttentionCudaOps kAttention{
     .load_cache_rows = queued<load_cache_rows_cuda>,
     .mla_absorbed = queued<mla_absorbed_cuda>,
     .mla_prefill = queued<mla_prefill_cuda>,
+    .score_softmax = queued<score_softmax_cuda>,
 };
-const CudaTables kTables{kApi, kTensor, kExperts, kAttention};
+const BlasCudaOps kBlas{
+    .version = BlasCudaOps::kVersion,
+    .n_bytes = sizeof(BlasCudaOps),
+    .why_missing = []() -> const char* {
+      const std::string& reason = gpus->options.missing_blas;
+      return reason.empty() ? nullptr : reason.c_str();
+    },
+    .open = [](CudaStream stream, void* workspace, uint64_t n_bytes,
+               CudaBlas** blas) { return gpus->open_blas(stream, workspace, n_bytes, blas); },
+    .close = [](CudaBlas* blas) { gpus->destroy(gpus->blas, blas); },
+    .gemm = [](CudaBlas* blas, const BlasGemm& args) { return gpus->multiply(blas, args); },
+};
+const CudaTables kTables{kApi, kTensor, kExperts, kAttention, kBlas};
 
 }  // namespace
 
@@ -339,11 +409,13 @@ PlayedGpus::~PlayedGpus() {
   CHECK(impl_->allocations.empty());
   CHECK(impl_->streams.empty());
   CHECK(impl_->events.empty());
+  CHECK(impl_->blas.empty());
   set_cuda_tables(nullptr);
   gpus = nullptr;
 }
 
 uint64_t PlayedGpus::n_launches() const { return impl_->n_launches; }
+uint64_t PlayedGpus::n_blas_products() const { return impl_->n_blas_products; }
 void PlayedGpus::refuse_launch(uint64_t index) { impl_->refused = index; }
 void PlayedGpus::fail_launch(uint64_t index) { impl_->failing = index; }
 void PlayedGpus::hang() { impl_->hangs = true; }

@@ -1,6 +1,8 @@
 // What goes wrong on a GPU, as a person reads it; and GPUs that are not there, or cannot be used.
 
+#include "runtime/cuda_scratch.h"
 #include "runtime/placement_plan.h"
+#include "tensor/cuda_blas.h"
 #include "tests/cuda_models/model_case.h"
 #include "tests/support/expect_error.h"
 
@@ -100,6 +102,83 @@ TEST_CASE("played: a plan is kept to the byte, and no run begins with a byte les
   CHECK(error_of([&] { Engine{options}; }).find("CUDA0 would hold") == 0);
 }
 
+TEST_CASE("played: scores are in memory with -fa 0 alone, and plans know it") {
+  const PlayedGpus gpus;
+  const ModelFile model;
+  const auto n_products = [&](Setup setup, uint32_t n_prompt) {
+    setup.attention.flash = false;
+    const Engine engine(engine_options(model.path, setup));
+    Sequence sequence = engine.make_sequence();
+    check_plan(engine);
+    const uint64_t before = gpus.n_blas_products();
+    run_pass(engine, sequence, {.n_prompt = n_prompt, .n_decode = 1});
+    return gpus.n_blas_products() - before;
+  };
+  run_pass(model.path, kAll, {});
+  CHECK(gpus.n_blas_products() == 0);
+  // Three for each of two layers and each step; none for few tokens.
+  Setup setup = kAll;
+  CHECK(n_products(setup, 13) == 6);
+  CHECK(n_products(setup, kCudaVectorTokens) == 0);
+  const CudaScoreShape shape{.n_heads = 2, .n_tokens = 13, .made_dim = 256};
+  uint64_t& limit = setup.attention.max_scratch_bytes;
+  limit = shape.n_bytes(setup.n_ctx, 0) - 1;
+  CHECK(n_products(setup, 13) == 12);
+  limit = shape.head_bytes(setup.n_ctx) + 5 * shape.row_bytes(setup.n_ctx);
+  CHECK(n_products(setup, 13) == 36);
+  setup.attention.mla = MlaMode::absorbed;
+  limit = 5 * shape.row_bytes(setup.n_ctx);
+  CHECK(n_products(setup, 13) == 36);
+  limit = 0;
+  CHECK(n_products(setup, 13) == 6);
+}
+
+TEST_CASE("played: the plan's bytes of -fa 0 are these: cuBLAS's, and -amb's") {
+  const PlayedGpus gpus;
+  const ModelFile model;
+  const auto n_bytes = [&](bool flash, uint64_t limit) {
+    Setup setup = kAll;
+    setup.n_ctx = 256;  // with few tokens at a time, beyond what else shares the memory
+    setup.n_ubatch = 16;
+    setup.attention = {.mla = MlaMode::absorbed, .flash = flash, .max_scratch_bytes = limit};
+    const Engine engine(engine_options(model.path, setup));
+    const Sequence sequence = engine.make_sequence();
+    check_plan(engine);
+    return engine.placement()->loads[1].n_bytes();
+  };
+  CHECK(n_bytes(false, 16 << 20) - n_bytes(true, 16 << 20) > kCudaBlasWorkspaceBytes);
+  CHECK(n_bytes(true, 16 << 20) == n_bytes(true, 1 << 20));
+  CHECK(n_bytes(false, 20000) - n_bytes(false, 10240) == 9984);  // multiples of 256
+  const uint64_t all = CudaScoreShape{.n_heads = 2, .n_tokens = 16}.n_bytes(256, 0);
+  CHECK(n_bytes(false, 0) - n_bytes(false, 10240) == all - 10240);
+  CHECK(n_bytes(false, 16 << 20) == n_bytes(false, 0));
+}
+
+TEST_CASE("played: -fa 0 without cuBLAS ends with one sentence, also on GPUs that were found") {
+  const std::string missing =
+      "libcublas.so.13: cannot open shared object file: No such file or directory";
+  const PlayedGpus gpus({.missing_blas = missing});
+  const ModelFile model;
+  const std::string expected =
+      "-fa 0 on a GPU needs cuBLAS, which cannot be opened: " + missing +
+      "; install it with the CUDA toolkit, say where it is in LD_LIBRARY_PATH, or give -fa 1";
+  Setup setup = kAll;
+  setup.attention.flash = false;
+  CHECK(place_error(model.path, setup) == expected);
+  EngineOptions options = engine_options(model.path, setup);
+  options.placement.rules = {};
+  options.placement.devices_are_found = true;
+  CHECK(error_of([&] { Engine{options}; }) == expected);
+  // Where it is not needed, nobody asks: no attention on a GPU, few tokens, -fa 1.
+  Setup experts = setup;
+  experts.rules = "_exps=CUDA0,.*=CPU";
+  run_pass(model.path, experts, {});
+  Setup few = setup;
+  few.n_ubatch = kCudaVectorTokens;
+  run_pass(model.path, few, {});
+  run_pass(model.path, kAll, {});
+}
+
 TEST_CASE("played: GPUs that are found are used without a word, where they can be") {
   const PlayedGpus gpus({.n_gpus = 2});
   std::string reason;
@@ -144,6 +223,11 @@ TEST_CASE("played: what kernels do not do is refused before anything is loaded")
   CHECK(refused({.mla = MlaMode::absorbed_transposed}).find("attention of -mla 1") !=
         std::string::npos);
   CHECK(refused({.flash = false}).empty());
+  CHECK(
+      refused({.flash = false, .max_scratch_bytes = 700}) ==
+      "GPUs do not compute K*Q with -amb of 700 B: the scores and weights of one query and head "
+      "over 64 tokens take 768 B in this version (layer 0); raise it, or give -fa 1; --device none "
+      "leaves all to the CPU");
   CHECK(refused({.key_type = DType::f32}).find("caches of -ctk f32") != std::string::npos);
   CHECK(refused({}).empty());
   CHECK(place_error(model.path, kAll, false).find("experts of -fmoe 0") != std::string::npos);

@@ -9,8 +9,9 @@ import subprocess
 import sys
 
 SHOWN = {"hybrid_cuda_api", "hybrid_tensor_cuda_ops", "hybrid_experts_cuda_ops",
-         "hybrid_attention_cuda_ops"}
-# Everywhere where the program itself runs. CUDA's runtime is inside, its driver is opened by it.
+         "hybrid_attention_cuda_ops", "hybrid_blas_cuda_ops"}
+# Everywhere where the program itself runs. CUDA's runtime is inside, its driver is opened by it, cuBLAS
+# by the plugin where it is asked for.
 NEEDED = re.compile(r"(libc|libm|libgcc_s|libstdc\+\+|librt|libpthread|libdl|ld-linux[\w-]*)\.so\.\d+")
 
 

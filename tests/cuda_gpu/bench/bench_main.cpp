@@ -25,6 +25,7 @@ int main() {
     bench_products(on);
     bench_experts(on);
     bench_attention(on);
+    bench_blas(on);
     bench_host_link(on);
   } catch (const std::exception& error) {
     std::printf("\nbench_cuda: %s\n", error.what());

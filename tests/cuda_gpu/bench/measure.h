@@ -52,6 +52,7 @@ void bench_memory(const Machine& on);
 void bench_products(const Machine& on);
 void bench_experts(const Machine& on);
 void bench_attention(const Machine& on);
+void bench_blas(const Machine& on);
 void bench_host_link(const Machine& on);
 
 }  // namespace hybrid::gpu
