@@ -13,6 +13,8 @@ set(isa_flags_amx ${isa_flags_avx512_vnni} -mavx512fp16 -mavx512bf16 -mamx-tile 
 # Sanitizer builds leave out the kernels on panels: what the sanitizers make of their unrolled vector
 # code takes a compiler minutes and gigabytes a file. Their callers, and all other kernels, are in.
 set(no_sanitizer_files "panel_(int8|int16|bf16)_[a-z]+_(avx2|avx512_vnni|amx)\\.cpp$")
+set(HYBRID_PANEL_OBJECTS "" CACHE PATH
+    "A build folder without sanitizers whose objects of these kernels a sanitizer build links")
 
 # Sets the flags of the files of a list by their names; on other processors takes them out of it.
 function(set_isa_flags list_name)
@@ -26,6 +28,13 @@ function(set_isa_flags list_name)
         list(FILTER of_level INCLUDE REGEX "${no_sanitizer_files}")
         set_source_files_properties(${of_level} PROPERTIES
           COMPILE_OPTIONS "${isa_flags_${level}};-fno-sanitize=all;-O2;-g0")
+        if(HYBRID_PANEL_OBJECTS AND of_level)
+          list(REMOVE_ITEM sources ${of_level})
+          foreach(source ${of_level})
+            file(RELATIVE_PATH name ${CMAKE_SOURCE_DIR} ${source})
+            list(APPEND sources ${HYBRID_PANEL_OBJECTS}/CMakeFiles/tensor.dir/${name}.o)
+          endforeach()
+        endif()
       endif()
     elseif(of_level)
       list(REMOVE_ITEM sources ${of_level})

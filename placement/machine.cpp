@@ -55,10 +55,40 @@ std::vector<uint64_t> read_nodes(const JsonNode& node, uint64_t memory_bytes) {
   return nodes;
 }
 
+/// How fast nodes read: takes the place of the whole machine's bandwidth and of measured rates.
+void read_node_bandwidth(const JsonNode& node, MachineCpu& cpu) {
+  const JsonNode* nodes = node.find("node_bandwidth_gbs");
+  const JsonNode* remote = node.find("remote_bandwidth_gbs");
+  if (nodes == nullptr && remote == nullptr) return;
+  if (nodes == nullptr) fail("{}: expected node_bandwidth_gbs beside it", remote->where());
+  if (remote == nullptr) fail("{}: expected remote_bandwidth_gbs beside it", nodes->where());
+  for (const char* other : {"bandwidth_gbs", "rates"}) {
+    if (node.find(other) == nullptr) continue;
+    fail("{}: expected no {} beside it: one of them says how fast memory is", nodes->where(),
+         other);
+  }
+  for (const JsonNode* element : nodes->elements()) {
+    cpu.node_bandwidth_bytes_per_s.push_back(element->positive_number(kMaxRate) * kGiga);
+  }
+  const size_t n = cpu.node_bandwidth_bytes_per_s.size(), n_memories = cpu.node_memory_bytes.size();
+  if (n == 0 || n > kMaxNodes || (n_memories > 0 && n != n_memories)) {
+    fail("{}: expected a rate of each node, found {}", nodes->where(), n);
+  }
+  cpu.remote_bytes_per_s = remote->positive_number(kMaxRate) * kGiga;
+}
+
 MachineCpu read_cpu(const JsonNode& node) {
-  constexpr std::string_view kKeys[] = {"sockets",        "cores",           "isa",
-                                        "memory_gib",     "memory_bytes",    "bandwidth_gbs",
-                                        "prefill_tflops", "node_memory_gib", "disk_gbs",
+  constexpr std::string_view kKeys[] = {"sockets",
+                                        "cores",
+                                        "isa",
+                                        "memory_gib",
+                                        "memory_bytes",
+                                        "node_memory_gib",
+                                        "bandwidth_gbs",
+                                        "node_bandwidth_gbs",
+                                        "remote_bandwidth_gbs",
+                                        "prefill_tflops",
+                                        "disk_gbs",
                                         "rates"};
   node.expect_object(kKeys);
   MachineCpu cpu;
@@ -70,6 +100,7 @@ MachineCpu read_cpu(const JsonNode& node) {
     cpu.node_memory_bytes = read_nodes(*nodes, cpu.memory_bytes);
   }
   cpu.bandwidth_bytes_per_s = read_rate(node, "bandwidth_gbs", kGiga);
+  read_node_bandwidth(node, cpu);
   cpu.prefill_flop_per_s = read_rate(node, "prefill_tflops", kTera);
   cpu.disk_bytes_per_s = read_rate(node, "disk_gbs", kGiga);
   if (const JsonNode* rates = node.find("rates")) cpu.rates = read_rates(*rates);

@@ -21,6 +21,10 @@ struct MachineCpu {
   uint64_t memory_bytes = 0;
   std::vector<uint64_t> node_memory_bytes;  // of each NUMA node; empty where the file is silent
   std::optional<double> bandwidth_bytes_per_s;
+  // Instead of it: what the cores of each node read of their own memory, all at once, and those of
+  // one node of another's. Empty and nothing where the file is silent; there together.
+  std::vector<double> node_bandwidth_bytes_per_s = {};
+  std::optional<double> remote_bytes_per_s = {};
   std::optional<double> prefill_flop_per_s;
   std::optional<double> disk_bytes_per_s;  // of the disk that models lie on
   std::vector<MeasuredRate> rates;         // of its kernels: instead of both, where they are known

@@ -63,12 +63,14 @@ struct PlacementModel {
 };
 
 struct DeviceSpeed {
-  double read_rate = 0;    // bytes per second of weights and cache, in decode
-  double link_rate = 0;    // bytes per second to and from an accelerator
-  double flop_rate = 0;    // of products of many tokens, per second; 0: unknown
-  double hop_seconds = 0;  // of a transfer to or from it, whatever its size
-  double disk_rate = 0;    // of the CPU: bytes per second of pieces that are on_disk
-  RateTable rates = {};    // where they were measured: instead of read_rate and flop_rate
+  double read_rate = 0;     // bytes per second of weights and cache, in decode
+  double link_rate = 0;     // bytes per second to and from an accelerator
+  double flop_rate = 0;     // of products of many tokens, per second; 0: unknown
+  double hop_seconds = 0;   // of a transfer to or from it, whatever its size
+  double disk_rate = 0;     // of the CPU: bytes per second of pieces that are on_disk
+  double meet_seconds = 0;  // of the CPU, where read_rate is of several nodes that share each
+                            // matrix: until all have what each computed of it
+  RateTable rates = {};     // where they were measured: instead of read_rate and flop_rate
 };
 
 struct PlacementDevice {

@@ -77,7 +77,7 @@ double StepCost::piece_seconds(const PlacementPiece& piece, const PlacementDevic
       return std::max(*seconds, from_disk);
     }
   }
-  const double reading = std::max(n_bytes / speed.read_rate, from_disk);
+  const double reading = std::max(n_bytes / speed.read_rate, from_disk) + speed.meet_seconds;
   if (step.n_tokens == 1) return reading;
   double flop = piece.in_attention ? 0 : (is_output ? 1 : step.n_tokens) * piece.token_flop;
   if (piece.cache_row_bytes > 0) flop += model_.attention.flop(step.n_past, step.n_tokens);

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "numa/memory_info.h"
+#include "placement/node_rates.h"
 #include "runtime/cuda_devices.h"
 #include "runtime/stored_rates.h"
 
@@ -143,24 +144,68 @@ PlanMachine with_stored_rates(PlanMachine machine, int n_threads, int n_threads_
   return machine;
 }
 
-PlanMachine described_machine(const MachineSpec& spec) {
-  PlanMachine machine{.name = spec.name,
-                      .devices = {},
-                      .n_cores = spec.cpu.n_cores,
-                      .node_bytes = spec.cpu.node_memory_bytes};
+namespace {
+
+/// Of a described machine's CPU by --numa: its share of cores and memory, and how fast it reads.
+struct UsedCpu {
+  uint32_t n_cores = 0;
+  uint64_t memory_bytes = 0;
+  std::vector<uint64_t> node_bytes = {};
+  std::optional<double> read_rate;
+  double flop_rate = 0, meet_seconds = 0;
+  std::string note = {};  // of the basis
+};
+
+UsedCpu used_cpu(const MachineSpec& spec, NumaMode mode) {
+  const MachineCpu& cpu = spec.cpu;
+  UsedCpu used{.n_cores = cpu.n_cores,
+               .memory_bytes = cpu.memory_bytes,
+               .node_bytes = cpu.node_memory_bytes,
+               .read_rate = cpu.bandwidth_bytes_per_s,
+               .flop_rate = cpu.prefill_flop_per_s.value_or(0)};
+  const std::vector<double>& nodes = cpu.node_bandwidth_bytes_per_s;
+  if (nodes.empty()) {
+    if (mode == NumaMode::automatic) return used;
+    fail(
+        "--numa {}: {} does not say how fast its nodes read; give node_bandwidth_gbs and "
+        "remote_bandwidth_gbs in its file",
+        name_of(mode), printable(spec.name));
+  }
+  if (mode == NumaMode::automatic) mode = NumaMode::distribute;
+  const NodeRates rates = node_rates(nodes, *cpu.remote_bytes_per_s, mode);
+  used.read_rate = rates.read_rate;
+  used.meet_seconds = rates.meet_seconds;
+  used.note = fmt::format(" (--numa {}: {})", name_of(mode), rates.text);
+  if (mode != NumaMode::isolate) return used;
+  const auto n = static_cast<uint32_t>(nodes.size());
+  used.n_cores = std::max(cpu.n_cores / n, 1u);
+  used.memory_bytes =
+      cpu.node_memory_bytes.empty() ? cpu.memory_bytes / n : cpu.node_memory_bytes[0];
+  used.node_bytes.clear();
+  used.flop_rate /= n;
+  return used;
+}
+
+}  // namespace
+
+PlanMachine described_machine(const MachineSpec& spec, NumaMode mode) {
+  const UsedCpu cpu = used_cpu(spec, mode);
+  PlanMachine machine{
+      .name = spec.name, .devices = {}, .n_cores = cpu.n_cores, .node_bytes = cpu.node_bytes};
   const auto add = [&](PlanDevice device, uint64_t n_bytes) {
     device.capacity_bytes = device.total_bytes = device.budget_bytes = n_bytes;
     machine.devices.push_back(std::move(device));
   };
   machine.is_disk_known = spec.cpu.disk_bytes_per_s.has_value();
-  const auto& cpu_rate = spec.cpu.bandwidth_bytes_per_s;
   add({.name = {},
-       .speed = {.read_rate = cpu_rate.value_or(kDefaultCpuReadRate),
-                 .flop_rate = spec.cpu.prefill_flop_per_s.value_or(0),
+       .speed = {.read_rate = cpu.read_rate.value_or(kDefaultCpuReadRate),
+                 .flop_rate = cpu.flop_rate,
                  .disk_rate = spec.cpu.disk_bytes_per_s.value_or(kDefaultDiskRate),
+                 .meet_seconds = cpu.meet_seconds,
                  .rates = RateTable(spec.cpu.rates)}},
-      spec.cpu.memory_bytes);
-  machine.basis = "The basis: " + rates_text(machine.devices.front(), cpu_rate.has_value());
+      cpu.memory_bytes);
+  machine.basis =
+      "The basis: " + rates_text(machine.devices.front(), cpu.read_rate.has_value()) + cpu.note;
   for (const MachineGpu& gpu : spec.gpus) {
     const auto index = static_cast<uint32_t>(machine.devices.size() - 1);
     add({.name = {DeviceKind::cuda, index},

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "numa/node_plan.h"
 #include "placement/machine.h"
 #include "placement/placement_model.h"
 #include "runtime/device_layout.h"
@@ -61,6 +62,10 @@ PlanMachine this_machine(const std::vector<DeviceName>& devices = {});
 PlanMachine with_stored_rates(PlanMachine machine, int n_threads, int n_threads_batch);
 
 /// A machine that a file describes, with defaults of its class for rates that it leaves out.
-PlanMachine described_machine(const MachineSpec& spec);
+///
+/// Where it has the bandwidth of nodes, `mode` says what is read how fast (node_rates.h); it must
+/// not be numactl, which is of a launch. Throws Error where the file does not say enough for a mode
+/// that is not automatic.
+PlanMachine described_machine(const MachineSpec& spec, NumaMode mode = NumaMode::automatic);
 
 }  // namespace hybrid

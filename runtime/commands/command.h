@@ -54,6 +54,7 @@ std::filesystem::path model_path(const Options& options);
 ExpertGroups expert_groups(const Options& options);
 /// Sets the kernels' level, too, where the options name one.
 RunSettings run_settings(const Options& options);
+NumaMode numa_mode(const Options& options);
 /// The nodes of --numa.
 std::shared_ptr<const NodeUse> nodes_of(const Options& options);
 /// The threads of -t and -tb, as many as there are processors for, and the nodes of --numa.

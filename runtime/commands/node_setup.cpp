@@ -8,7 +8,6 @@
 #include "runtime/commands/command.h"
 
 namespace hybrid::commands {
-namespace {
 
 NumaMode numa_mode(const Options& options) {
   const auto given = options.find("numa");
@@ -18,6 +17,8 @@ NumaMode numa_mode(const Options& options) {
   }
   return NumaMode::off;
 }
+
+namespace {
 
 /// Found once: `bench` asks for each row, and hwloc takes milliseconds.
 std::shared_ptr<const NodeUse> found_nodes(NumaMode mode) {
@@ -52,10 +53,6 @@ std::shared_ptr<const NodeUse> nodes_of(const Options& options) {
 
 void set_threads(const Options& options, ExecutionOptions& execution) {
   if (options.command() == "plan" && options.is_set("machine")) {
-    if (options.is_set("numa")) {
-      fail_usage(
-          "--numa is of this machine, and --machine describes another; leave one of them out");
-    }
     const int n_threads = asked_threads(options, "threads").value_or(usable_cores());
     execution.n_threads = n_threads;
     execution.n_threads_batch = asked_threads(options, "threads-batch").value_or(n_threads);

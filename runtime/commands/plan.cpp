@@ -1,3 +1,4 @@
+#include "base/error.h"
 #include "base/text.h"
 
 #include <nlohmann/json.hpp>
@@ -11,7 +12,14 @@ namespace {
 PlanMachine machine_of(const Options& options, const ExecutionOptions& execution,
                        const std::vector<DeviceName>& devices) {
   const auto file = options.find("machine");
-  if (file) return described_machine(read_machine(*file));
+  if (file) {
+    const NumaMode mode = numa_mode(options);
+    if (mode == NumaMode::numactl) {
+      fail_usage("--numa numactl is of a launch, which a described machine has none of; give {}",
+                 "distribute, isolate or off");
+    }
+    return described_machine(read_machine(*file), mode);
+  }
   return with_stored_rates(this_machine(devices), execution.n_threads, execution.n_threads_batch);
 }
 

@@ -121,12 +121,3 @@ TEST_CASE("threads beyond the processors: said, and as many as there are process
   CHECK(last["n_threads_used"] < 999);
   CHECK(says(bench.err, "-t 999: "));
 }
-
-TEST_CASE("plan of a described machine has no use for --numa, and says so") {
-  const TempDir dir;
-  const std::string machine = dir.write("m.json", "{}").string();
-  const ProgramResult result =
-      run_program({"plan", "-m", kDemo, "--machine", machine, "--numa", "off"});
-  CHECK(result.exit_code == 2);
-  CHECK(says(result.err, "--machine describes another"));
-}

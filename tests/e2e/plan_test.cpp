@@ -228,3 +228,35 @@ TEST_CASE("each sample config fits the machine it is for") {
     }
   }
 }
+
+TEST_CASE("--numa of a described machine: two sockets, one, and pages anywhere") {
+  const Files f;
+  const std::string r1 = f.dir.write("r1.gguf", r1_headers()).string();
+  const std::string lite = f.dir.write("lite.gguf", lite_headers()).string();
+  const std::string machines = HYBRID_TEST_SOURCE_DIR "/configs/machines/";
+  const auto tokens_per_second = [&](const std::string& model, const char* mode) {
+    const Json plan = plan_of({"-m", model, "--device", "none", "--numa", mode, "--machine",
+                               machines + "2x-xeon-6980p-1536gib.json"});
+    CHECK(plan["fits"] == true);
+    CHECK(plan["predicted"]["basis"].get<std::string>().find(std::string("--numa ") + mode) !=
+          std::string::npos);
+    return plan["predicted"]["tg_tps"].get<double>();
+  };
+  for (const std::string* of : {&r1, &lite}) {
+    const std::string& model = *of;
+    const double both = tokens_per_second(model, "distribute");
+    const double one = tokens_per_second(model, "isolate");
+    const double anywhere = tokens_per_second(model, "off");
+    CAPTURE(one);
+    CAPTURE(both);
+    CHECK(both > 1.1 * anywhere);
+    CHECK(both < 2 * one);  // they have to meet
+    if (of == &r1) CHECK(both >= 1.7 * one);
+  }
+  CHECK(run_program(
+            {"plan", "-m", r1, "--numa", "isolate", "--machine", machines + "1x24gb-512gib.json"})
+            .err.find("does not say how fast its nodes read") != std::string::npos);
+  CHECK(run_program({"plan", "-m", r1, "--numa", "numactl", "--machine",
+                     machines + "2x-xeon-6980p-1536gib.json"})
+            .exit_code == 2);
+}

@@ -73,6 +73,16 @@ TEST_CASE("rates and GPUs may be missing, sizes may not") {
   CHECK(error(R"({"name": "x"})") == "line 1, column 1: expected a key \"cpu\", found none");
 }
 
+TEST_CASE("nodes may have rates of their own") {
+  const MachineSpec m = read(with_cpu(
+      R"(, "node_memory_gib": [32, 32], "node_bandwidth_gbs": [90, 80.5], "remote_bandwidth_gbs": 40)"));
+  CHECK(m.cpu.node_bandwidth_bytes_per_s == std::vector{90e9, 80.5e9});
+  CHECK(m.cpu.remote_bytes_per_s == 40e9);
+  CHECK_FALSE(m.cpu.bandwidth_bytes_per_s.has_value());
+  CHECK(error(with_cpu(R"(, "node_bandwidth_gbs": [], "remote_bandwidth_gbs": 40)"))
+            .ends_with("expected a rate of each node, found 0"));
+}
+
 TEST_CASE("what is no machine") {
   CHECK(error(with_cpu(R"(, "bandwidth_gps": 1)"))
             .ends_with(R"(unknown key "bandwidth_gps"; did you mean "bandwidth_gbs"?)"));

@@ -22,7 +22,7 @@ BAD_CONFIGS = ROOT / "tests" / "placement" / "bad_configs"
 BEYOND_SCHEMAS = re.compile(
     "json_|(machine_)?twice|regex_|option_zero_byte|rule_two_in_one"
     "|rule_experts_(backwards|huge)|device_twice|budget_(fraction_of_bytes|tiny)"
-    "|machine_(not_json|nodes_sum|fewer_cores)"
+    "|machine_(not_json|nodes_sum|node_rates_count|fewer_cores)"
 )
 
 
