@@ -14,8 +14,8 @@ std::vector<double> stored_rates_of(const Topology& topology) {
   if (topology.nodes.size() < 2) return {};
   NodeList numbers;
   for (const MemoryNode& node : topology.nodes) numbers.push_back(node.number);
-  const FoundNodeBandwidth found = find_node_bandwidth(printable(topology.cpu_model), numbers);
-  return found.stored ? found.stored->bandwidth.local_rates(topology) : std::vector<double>{};
+  const auto found = find_node_bandwidth(printable(topology.cpu_model), numbers).value;
+  return found ? found->bandwidth.local_rates(topology) : std::vector<double>{};
 }
 
 NodeList nodes_of(const NodePlan& plan) {

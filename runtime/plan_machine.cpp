@@ -116,28 +116,28 @@ PlanMachine this_machine(const std::vector<DeviceName>& devices) {
 }
 
 PlanMachine with_stored_rates(PlanMachine machine, int n_threads, int n_threads_batch) {
-  const FoundRates decode = find_rates(rates_key(n_threads));
-  const FoundRates prefill =
+  const Cached<StoredRates> decode = find_rates(rates_key(n_threads));
+  const Cached<StoredRates> prefill =
       n_threads == n_threads_batch ? decode : find_rates(rates_key(n_threads_batch));
   machine.notices = {decode.notice};
   if (n_threads != n_threads_batch) machine.notices.push_back(prefill.notice);
   std::erase(machine.notices, "");
   DeviceSpeed& cpu = machine.devices.front().speed;
   std::vector<MeasuredRate> rates;
-  if (decode.rates) {
-    cpu.read_rate = decode.rates->bandwidth_bytes_per_s;
-    machine.basis = "The basis: rates " + measured_text(*decode.rates) +
+  if (decode.value) {
+    cpu.read_rate = decode.value->bandwidth_bytes_per_s;
+    machine.basis = "The basis: rates " + measured_text(*decode.value) +
                     fmt::format(", {:.1f} GB/s read", cpu.read_rate * 1e-9);
-    for (const MeasuredRate& r : decode.rates->rates) {
+    for (const MeasuredRate& r : decode.value->rates) {
       if (r.n_tokens == 1) rates.push_back(r);
     }
   }
-  if (prefill.rates) {
-    for (const MeasuredRate& r : prefill.rates->rates) {
+  if (prefill.value) {
+    for (const MeasuredRate& r : prefill.value->rates) {
       if (r.n_tokens > 1) rates.push_back(r);
     }
     if (n_threads != n_threads_batch) {
-      machine.basis += "; for prefill " + measured_text(*prefill.rates);
+      machine.basis += "; for prefill " + measured_text(*prefill.value);
     }
   }
   cpu.rates = RateTable(std::move(rates));

@@ -3,11 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
-#include <span>
-#include <system_error>
 
-#include "base/atomic_file.h"
-#include "base/error.h"
+#include "base/text.h"
 #include "placement/json_file.h"
 #include "runtime/user_cache.h"
 
@@ -15,6 +12,7 @@ namespace hybrid {
 namespace fs = std::filesystem;
 namespace {
 
+constexpr char kFileName[] = "nodes.json";
 constexpr uint64_t kVersion = 1;
 constexpr uint64_t kMaxNode = 4095;
 constexpr double kMaxGbs = 1e6;
@@ -50,31 +48,18 @@ double two_digits(double gb_per_s) { return std::max(0.01, std::round(gb_per_s *
 
 }  // namespace
 
-fs::path node_bandwidth_path() {
-  const fs::path folder = user_cache_folder();
-  return folder.empty() ? folder : folder / "nodes.json";
-}
+fs::path node_bandwidth_path() { return user_cache_path(kFileName); }
 
-FoundNodeBandwidth find_node_bandwidth(const std::string& cpu, const NodeList& nodes) {
-  const fs::path path = node_bandwidth_path();
-  std::error_code ignored;
-  if (path.empty() || !fs::exists(path, ignored)) return {};
-  try {
-    StoredNodeBandwidth stored = read_file(path);
-    if (stored.cpu == cpu && stored.nodes == nodes) return {std::move(stored), ""};
-    return {{},
-            fmt::format("{} is not used: it is of another machine ({}, {}; this is {}, {}); "
-                        "`topology --measure` writes it anew",
-                        printable(path.string(), 4096), printable(stored.cpu),
-                        nodes_text(stored.nodes), printable(cpu), nodes_text(nodes))};
-  } catch (const Error& error) {
-    return {{}, fmt::format("{}; `topology --measure` writes it anew", error.what())};
-  }
+Cached<StoredNodeBandwidth> find_node_bandwidth(const std::string& cpu, const NodeList& nodes) {
+  const auto other = [&](const StoredNodeBandwidth& stored) {
+    if (stored.cpu == cpu && stored.nodes == nodes) return std::string();
+    return fmt::format("it is of another machine ({}, {}; this is {}, {})", printable(stored.cpu),
+                       nodes_text(stored.nodes), printable(cpu), nodes_text(nodes));
+  };
+  return find_in_user_cache(kFileName, "topology --measure", read_file, other);
 }
 
 fs::path store_node_bandwidth(const StoredNodeBandwidth& stored) {
-  const fs::path path = node_bandwidth_path();
-  if (path.empty()) fail("the environment names no cache folder: set XDG_CACHE_HOME or HOME");
   nlohmann::ordered_json pairs = nlohmann::ordered_json::array();
   for (const NodeBandwidth::Pair& pair : stored.bandwidth.pairs) {
     pairs.push_back({{"cpu_node", pair.cpu_node},
@@ -88,12 +73,7 @@ fs::path store_node_bandwidth(const StoredNodeBandwidth& stored) {
       {"measured", stored.measured},
       {"all_local_gbs", two_digits(stored.bandwidth.all_local_gb_per_s)},
       {"pairs", pairs}};
-  const std::string text = json.dump(2) + "\n";
-  AtomicFile file({path});
-  file.write(0, std::as_bytes(std::span(text)));
-  file.sync();
-  file.commit();
-  return path;
+  return store_in_user_cache(kFileName, json);
 }
 
 }  // namespace hybrid

@@ -6,10 +6,10 @@
 //    "all_local_gbs": 401.2, "pairs": [{"cpu_node": 0, "memory_node": 1, "gbs": 90.1}, ...]}
 
 #include <filesystem>
-#include <optional>
 #include <string>
 
 #include "numa/node_bandwidth.h"
+#include "runtime/user_cache.h"
 
 namespace hybrid {
 
@@ -25,12 +25,8 @@ struct StoredNodeBandwidth {
 /// Where it lies; empty where there is no folder for it.
 std::filesystem::path node_bandwidth_path();
 
-struct FoundNodeBandwidth {
-  std::optional<StoredNodeBandwidth> stored = {};
-  std::string notice = {};  // why a file that is there is not used
-};
 /// That of a machine with this processor and these nodes.
-FoundNodeBandwidth find_node_bandwidth(const std::string& cpu, const NodeList& nodes);
+Cached<StoredNodeBandwidth> find_node_bandwidth(const std::string& cpu, const NodeList& nodes);
 
 /// Writes it whole. Returns the path. Throws Error where it cannot be written.
 std::filesystem::path store_node_bandwidth(const StoredNodeBandwidth& stored);

@@ -6,11 +6,7 @@
 #include <cmath>
 #include <ctime>
 #include <nlohmann/json.hpp>
-#include <span>
-#include <system_error>
 
-#include "base/atomic_file.h"
-#include "base/error.h"
 #include "base/text.h"
 #include "numa/cpu_model.h"
 #include "placement/json_file.h"
@@ -52,6 +48,10 @@ std::string key_text(const RatesKey& key) {
                      plural(key.n_threads, "thread"), name_of(key.isa));
 }
 
+std::string file_name(const RatesKey& key) {
+  return fmt::format("rates-{}-{}.json", name_of(key.isa), key.n_threads);
+}
+
 }  // namespace
 
 RatesKey rates_key(int n_threads) {
@@ -63,35 +63,21 @@ std::string time_now() {
   return fmt::format("{:%Y-%m-%dT%H:%MZ}", fmt::gmtime(std::time(nullptr)));
 }
 
-fs::path rates_path(const RatesKey& key) {
-  const fs::path folder = user_cache_folder();
-  if (folder.empty()) return {};
-  return folder / fmt::format("rates-{}-{}.json", name_of(key.isa), key.n_threads);
-}
+fs::path rates_path(const RatesKey& key) { return user_cache_path(file_name(key)); }
 
-FoundRates find_rates(const RatesKey& key) {
-  const fs::path path = rates_path(key);
-  std::error_code ignored;
-  if (path.empty() || !fs::exists(path, ignored)) return {};
-  try {
-    StoredRates stored = read_file(path);
-    if (stored.key == key) return {std::move(stored), ""};
-    return {{},
-            fmt::format("{} is not used: it is of another machine ({}; this is {}); `bench` writes "
-                        "it anew",
-                        printable(path.string(), 4096), key_text(stored.key), key_text(key))};
-  } catch (const Error& error) {
-    return {{}, fmt::format("{}; `bench` writes it anew", error.what())};
-  }
+Cached<StoredRates> find_rates(const RatesKey& key) {
+  return find_in_user_cache(file_name(key), "bench", read_file, [&](const StoredRates& stored) {
+    if (stored.key == key) return std::string();
+    return fmt::format("it is of another machine ({}; this is {})", key_text(stored.key),
+                       key_text(key));
+  });
 }
 
 fs::path store_rates(const StoredRates& rates) {
-  const fs::path path = rates_path(rates.key);
-  if (path.empty()) fail("the environment names no cache folder: set XDG_CACHE_HOME or HOME");
   std::vector<MeasuredRate> all = rates.rates;
-  if (const FoundRates old = find_rates(rates.key); old.rates) {
+  if (const auto old = find_rates(rates.key).value) {
     const RateTable fresh(rates.rates);
-    for (const MeasuredRate& r : old.rates->rates) {
+    for (const MeasuredRate& r : old->rates) {
       if (!fresh.has(r.op, r.type, r.packed)) all.push_back(r);
     }
   }
@@ -104,12 +90,7 @@ fs::path store_rates(const StoredRates& rates) {
       {"bandwidth_gbs", std::round(rates.bandwidth_bytes_per_s / 1e7) / 100},
       {"measured", rates.measured},
       {"rates", rates_json(all)}};
-  const std::string text = json.dump(2) + "\n";
-  AtomicFile file({path});
-  file.write(0, std::as_bytes(std::span(text)));
-  file.sync();
-  file.commit();
-  return path;
+  return store_in_user_cache(file_name(rates.key), json);
 }
 
 }  // namespace hybrid

@@ -7,11 +7,11 @@
 // placement/rates.h has the form of a rate. What was measured of other types stays in it.
 
 #include <filesystem>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "placement/rates.h"
+#include "runtime/user_cache.h"
 #include "tensor/simd_level.h"
 
 namespace hybrid {
@@ -44,11 +44,7 @@ std::string time_now();
 /// Where they lie; empty where there is no folder for them.
 std::filesystem::path rates_path(const RatesKey& key);
 
-struct FoundRates {
-  std::optional<StoredRates> rates = {};
-  std::string notice = {};  // why a file that is there is not used
-};
-FoundRates find_rates(const RatesKey& key);
+Cached<StoredRates> find_rates(const RatesKey& key);
 
 /// Writes them, with those of other kinds that a valid file of the same key holds. Returns the
 /// path. Throws Error where it cannot be written.

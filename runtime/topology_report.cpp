@@ -105,15 +105,15 @@ void note_machine(TopologyReport& report) {
 void read_stored_bandwidth(TopologyReport& report) {
   NodeList nodes;
   for (const MemoryNode& node : report.topology.nodes) nodes.push_back(node.number);
-  FoundNodeBandwidth found = find_node_bandwidth(printable(report.topology.cpu_model), nodes);
+  auto found = find_node_bandwidth(printable(report.topology.cpu_model), nodes);
   if (!found.notice.empty()) report.notices.push_back(found.notice);
-  if (found.stored) {
-    report.bandwidth_source = fmt::format("measured at {}, kept in {}", found.stored->measured,
+  if (found.value) {
+    report.bandwidth_source = fmt::format("measured at {}, kept in {}", found.value->measured,
                                           printable(node_bandwidth_path().string(), 4096));
   } else {
     report.bandwidth_source = "not measured; `topology --measure` does";
   }
-  report.bandwidth = std::move(found.stored);
+  report.bandwidth = std::move(found.value);
 }
 
 // --- text ---------------------------------------------------------------------------------------

@@ -5,10 +5,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <span>
-#include <system_error>
 
-#include "base/atomic_file.h"
-#include "base/error.h"
 #include "base/hash.h"
 #include "base/text.h"
 #include "placement/json_file.h"
@@ -60,6 +57,8 @@ std::string key_text(const TunedKey& key) {
                      key.isa, key.devices.empty() ? "no devices" : key.devices);
 }
 
+std::string file_name(uint64_t model) { return fmt::format("tuned-{:016x}.json", model); }
+
 }  // namespace
 
 uint64_t tensors_hash(const GgufFile& model) {
@@ -71,31 +70,21 @@ uint64_t tensors_hash(const GgufFile& model) {
   return hash_bytes(std::as_bytes(std::span(text)), kVersion);
 }
 
-fs::path tuned_path(uint64_t model) {
-  const fs::path folder = user_cache_folder();
-  if (folder.empty()) return {};
-  return folder / fmt::format("tuned-{:016x}.json", model);
-}
+fs::path tuned_path(uint64_t model) { return user_cache_path(file_name(model)); }
 
-FoundTuned find_tuned(const TunedKey& key) {
-  const fs::path path = tuned_path(key.model);
-  std::error_code ignored;
-  if (path.empty() || !fs::exists(path, ignored)) return {};
-  try {
+Cached<TunedSettings> find_tuned(const TunedKey& key) {
+  const auto read = [&](const fs::path& path) {
     TunedSettings settings = read_file(path);
     settings.key.model = key.model;  // the name of the file
-    if (settings.key == key) return {std::move(settings), ""};
-    return {{},
-            fmt::format("{} is not used: it was tuned for {}; this is {}; `tune` writes it anew",
-                        printable(path.string(), 4096), key_text(settings.key), key_text(key))};
-  } catch (const Error& error) {
-    return {{}, fmt::format("{}; `tune` writes it anew", error.what())};
-  }
+    return settings;
+  };
+  return find_in_user_cache(file_name(key.model), "tune", read, [&](const TunedSettings& settings) {
+    if (settings.key == key) return std::string();
+    return fmt::format("it was tuned for {}; this is {}", key_text(settings.key), key_text(key));
+  });
 }
 
 fs::path store_tuned(const TunedSettings& s) {
-  const fs::path path = tuned_path(s.key.model);
-  if (path.empty()) fail("the environment names no cache folder: set XDG_CACHE_HOME or HOME");
   const auto rounded = [](double tps) { return std::round(tps * 100) / 100; };
   const nlohmann::ordered_json json = {{"version", kVersion},
                                        {"cpu", s.key.cpu},
@@ -111,12 +100,7 @@ fs::path store_tuned(const TunedSettings& s) {
                                        {"ubatch-size", s.n_ubatch},
                                        {"decode_tps", rounded(s.decode_tps)},
                                        {"prefill_tps", rounded(s.prefill_tps)}};
-  const std::string text = json.dump(2) + "\n";
-  AtomicFile file({path});
-  file.write(0, std::as_bytes(std::span(text)));
-  file.sync();
-  file.commit();
-  return path;
+  return store_in_user_cache(file_name(s.key.model), json);
 }
 
 }  // namespace hybrid

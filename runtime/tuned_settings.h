@@ -11,9 +11,9 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <optional>
 #include <string>
 
+#include "runtime/user_cache.h"
 #include "tensor/gguf_file.h"
 
 namespace hybrid {
@@ -48,11 +48,7 @@ uint64_t tensors_hash(const GgufFile& model);
 /// Where the file lies; empty where there is no folder for it.
 std::filesystem::path tuned_path(uint64_t model);
 
-struct FoundTuned {
-  std::optional<TunedSettings> settings = {};
-  std::string notice = {};  // why a file that is there is not used
-};
-FoundTuned find_tuned(const TunedKey& key);
+Cached<TunedSettings> find_tuned(const TunedKey& key);
 
 /// Writes the file whole. Returns the path. Throws Error where it cannot be written.
 std::filesystem::path store_tuned(const TunedSettings& settings);

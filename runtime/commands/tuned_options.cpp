@@ -48,7 +48,7 @@ bool wants_micro_batch(const Options& options) {
 }
 
 /// Nothing where the model cannot be opened: the command will say why.
-FoundTuned find_tuned_for(const Options& options) {
+Cached<TunedSettings> find_tuned_for(const Options& options) {
   if (!options.is_set("model") && !(options.command() == "run" && options.get_toggle("demo"))) {
     return {};
   }
@@ -92,10 +92,10 @@ Options with_tuned(const Options& options) {
   const bool threads = wants_threads(options), micro_batch = wants_micro_batch(options);
   const bool is_described = options.command() == "plan" && options.is_set("machine");
   if (!(threads || micro_batch) || is_described || !anything_was_tuned()) return options;
-  const FoundTuned found = find_tuned_for(options);
+  const Cached<TunedSettings> found = find_tuned_for(options);
   if (!found.notice.empty()) log_tuned(options, found.notice);
-  if (!found.settings) return options;
-  const TunedSettings& s = *found.settings;
+  if (!found.value) return options;
+  const TunedSettings& s = *found.value;
   const std::string path = printable(tuned_path(s.key.model).string(), 4096);
   Options tuned = options;
   tuned.set_tuned_path(path);

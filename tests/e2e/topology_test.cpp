@@ -99,8 +99,7 @@ TEST_CASE("topology --json has every key with its type, and holds together") {
 }
 
 TEST_CASE("topology --measure keeps its rates: topology shows them, plan predicts by them") {
-  const TempDir cache;
-  const EnvironmentVariable folder("XDG_CACHE_HOME", cache.path().string());
+  const CacheFolder cache;
   CHECK(topology_json()["bandwidth"].is_null());
   const ProgramResult measured = run_program({"topology", "--measure"});
   REQUIRE(measured.exit_code == 0);

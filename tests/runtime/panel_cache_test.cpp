@@ -11,6 +11,7 @@
 #include <random>
 
 #include "tests/support/aligned.h"
+#include "tests/support/environment_variable.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/gguf_builder.h"
 #include "tests/support/golden.h"
@@ -345,7 +346,7 @@ TEST_CASE("progress: bytes grow, one last word") {
 }
 
 TEST_CASE("where caches lie") {
-  setenv("XDG_CACHE_HOME", "/xdg", 1);
+  const EnvironmentVariable xdg("XDG_CACHE_HOME", "/xdg"), home("HOME", "/home/me");
   const auto paths = panel_cache_paths("/models/a.gguf");
   REQUIRE(paths.size() == 2);
   CHECK(paths[0] == "/models/a.gguf.panels");
@@ -355,25 +356,23 @@ TEST_CASE("where caches lie") {
   CHECK(panel_cache_paths("/other/a.gguf")[1] != paths[1]);
   CHECK(panel_cache_paths("/models/../models/a.gguf")[1] == paths[1]);
   CHECK(panel_cache_paths("/m/x-00002-of-00003.gguf")[0] == "/m/x-00001-of-00003.gguf.panels");
-  setenv("XDG_CACHE_HOME", "relative", 1);  // the standard asks to ignore that
-  setenv("HOME", "/home/me", 1);
+  const EnvironmentVariable relative("XDG_CACHE_HOME",
+                                     "relative");  // the standard asks to ignore it
   CHECK(panel_cache_paths("a.gguf")[0] == "a.gguf.panels");
   CHECK(panel_cache_paths("a.gguf")[1].parent_path() == "/home/me/.cache/hybrid-run");
-  unsetenv("HOME");
+  const EnvironmentVariable no_home("HOME", {});
   CHECK(panel_cache_paths("a.gguf").size() == 1);
-  unsetenv("XDG_CACHE_HOME");
 }
 
 TEST_CASE("in a folder of others the user's cache folder is used") {
   Fixture f;
-  const TempDir user;
-  setenv("XDG_CACHE_HOME", user.path().c_str(), 1);
+  const CacheFolder user;
   const std::vector<fs::path> paths = panel_cache_paths(f.path);
   Panels packed = f.pack();
   fs::permissions(f.dir.path(), fs::perms(0555));
   const bool is_root = geteuid() == 0;  // whom permissions do not stop
   if (is_root) {
-    fs::permissions(user.path(), fs::perms(0777));
+    fs::permissions(user.dir.path(), fs::perms(0777));
     REQUIRE(seteuid(65534) == 0);
   }
   PanelCacheWriter writer(paths, *f.model, f.all());
@@ -383,13 +382,11 @@ TEST_CASE("in a folder of others the user's cache folder is used") {
   CHECK(writer.path() == paths[1]);
   CHECK(fs::exists(paths[1]));
   CHECK_FALSE(fs::exists(paths[0]));
-  unsetenv("XDG_CACHE_HOME");
 }
 
 TEST_CASE("removing: caches and what was left unfinished, with or without the model") {
   Fixture f;
-  unsetenv("XDG_CACHE_HOME");
-  unsetenv("HOME");
+  const EnvironmentVariable no_cache("XDG_CACHE_HOME", {}), no_home("HOME", {});
   f.write_cache();
   f.dir.write("m.gguf.panels.part", "x");
   fs::remove(f.path);

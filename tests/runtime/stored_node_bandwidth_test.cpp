@@ -1,26 +1,16 @@
 #include "runtime/stored_node_bandwidth.h"
 
 #include <doctest/doctest.h>
-#include <stdlib.h>
 
 #include <fstream>
 
+#include "tests/support/environment_variable.h"
 #include "tests/support/expect_error.h"
-#include "tests/support/temp_dir.h"
 
 using namespace hybrid;
 using namespace hybrid::test;
 
 namespace {
-
-/// The user's cache folder for one test.
-struct CacheFolder {
-  TempDir dir;
-  std::string before = getenv("XDG_CACHE_HOME") != nullptr ? getenv("XDG_CACHE_HOME") : "";
-
-  CacheFolder() { setenv("XDG_CACHE_HOME", dir.path().c_str(), 1); }
-  ~CacheFolder() { setenv("XDG_CACHE_HOME", before.c_str(), 1); }
-};
 
 StoredNodeBandwidth two_nodes() {
   return {"a processor",
@@ -34,13 +24,13 @@ StoredNodeBandwidth two_nodes() {
 
 TEST_CASE("the nodes' bandwidth is found again by the machine it was measured on") {
   const CacheFolder folder;
-  CHECK_FALSE(find_node_bandwidth("a processor", {0, 1}).stored);
+  CHECK_FALSE(find_node_bandwidth("a processor", {0, 1}).value);
   CHECK(find_node_bandwidth("a processor", {0, 1}).notice.empty());
   const auto path = store_node_bandwidth(two_nodes());
   CHECK(path == node_bandwidth_path());
-  CHECK(find_node_bandwidth("a processor", {0, 1}).stored == two_nodes());
-  const FoundNodeBandwidth other = find_node_bandwidth("another", {0});
-  CHECK_FALSE(other.stored);
+  CHECK(find_node_bandwidth("a processor", {0, 1}).value == two_nodes());
+  const Cached<StoredNodeBandwidth> other = find_node_bandwidth("another", {0});
+  CHECK_FALSE(other.value);
   CHECK(other.notice.find("it is of another machine (a processor, nodes 0-1; this is another, "
                           "node 0); `topology --measure` writes it anew") != std::string::npos);
 }
@@ -49,8 +39,8 @@ TEST_CASE("a damaged file of the nodes' bandwidth is a notice with the place") {
   const CacheFolder folder;
   const auto path = store_node_bandwidth(two_nodes());
   std::ofstream(path) << R"({"version": 1, "cpu": 7})";
-  const FoundNodeBandwidth found = find_node_bandwidth("a processor", {0, 1});
-  CHECK_FALSE(found.stored);
+  const Cached<StoredNodeBandwidth> found = find_node_bandwidth("a processor", {0, 1});
+  CHECK_FALSE(found.value);
   CHECK(found.notice.find("expected a string, found 7") != std::string::npos);
   CHECK(found.notice.ends_with("`topology --measure` writes it anew"));
   std::ofstream(path) << R"({"version": 2})";
@@ -58,11 +48,7 @@ TEST_CASE("a damaged file of the nodes' bandwidth is a notice with the place") {
 }
 
 TEST_CASE("without a folder the bandwidth is not kept, and that is an Error with the remedy") {
-  const CacheFolder folder;
-  unsetenv("XDG_CACHE_HOME");
-  const std::string home = getenv("HOME") != nullptr ? getenv("HOME") : "";
-  unsetenv("HOME");
+  const EnvironmentVariable no_cache("XDG_CACHE_HOME", {}), no_home("HOME", {});
   CHECK(error_of([] { store_node_bandwidth(two_nodes()); }) ==
         "the environment names no cache folder: set XDG_CACHE_HOME or HOME");
-  setenv("HOME", home.c_str(), 1);
 }

@@ -3,28 +3,18 @@
 #include "runtime/stored_rates.h"
 
 #include <doctest/doctest.h>
-#include <stdlib.h>
 
 #include <fstream>
 
 #include "runtime/plan_machine.h"
+#include "tests/support/environment_variable.h"
 #include "tests/support/expect_error.h"
-#include "tests/support/temp_dir.h"
 
 using namespace hybrid;
 using namespace hybrid::test;
 namespace fs = std::filesystem;
 
 namespace {
-
-/// The user's cache folder for one test.
-struct CacheFolder {
-  TempDir dir;
-  std::string before = getenv("XDG_CACHE_HOME") != nullptr ? getenv("XDG_CACHE_HOME") : "";
-
-  CacheFolder() { setenv("XDG_CACHE_HOME", dir.path().c_str(), 1); }
-  ~CacheFolder() { setenv("XDG_CACHE_HOME", before.c_str(), 1); }
-};
 
 MeasuredRate rate(DType type, uint32_t n_tokens, double flop_per_s) {
   return {.type = type, .n_tokens = n_tokens, .flop_per_s = flop_per_s, .measured = "then"};
@@ -45,19 +35,19 @@ void replace_in_file(const fs::path& path, const std::string& from, const std::s
 
 TEST_CASE("stored rates are found again, those of other types beside them") {
   const CacheFolder folder;
-  CHECK_FALSE(find_rates(rates_key(3)).rates.has_value());
+  CHECK_FALSE(find_rates(rates_key(3)).value.has_value());
   CHECK(find_rates(rates_key(3)).notice.empty());
   const StoredRates first = rates_of(3, {rate(DType::q4_k, 1, 1e9), rate(DType::q4_k, 16, 2e9)});
   const fs::path path = store_rates(first);
   CHECK(path.parent_path() == folder.dir / "hybrid-run");
-  CHECK(find_rates(rates_key(3)).rates == first);
+  CHECK(find_rates(rates_key(3)).value == first);
   CHECK_FALSE(fs::exists(path.string() + ".part"));
   // Another number of threads has a file of its own.
-  CHECK_FALSE(find_rates(rates_key(4)).rates.has_value());
+  CHECK_FALSE(find_rates(rates_key(4)).value.has_value());
   // All points of a kind are replaced, other kinds stay.
   store_rates(rates_of(3, {rate(DType::q8_0, 1, 5e9)}));
   store_rates(rates_of(3, {rate(DType::q4_k, 1, 7e9)}));
-  const auto all = find_rates(rates_key(3)).rates;
+  const auto all = find_rates(rates_key(3)).value;
   REQUIRE(all.has_value());
   CHECK(all->rates == std::vector{rate(DType::q4_k, 1, 7e9), rate(DType::q8_0, 1, 5e9)});
 }
@@ -67,8 +57,8 @@ TEST_CASE("a file of another machine, of another version or damaged is said and 
   const auto notice = [&](const std::string& from, const std::string& to) {
     const fs::path path = store_rates(rates_of(2, {rate(DType::q4_k, 1, 1e9)}));
     replace_in_file(path, from, to);
-    const FoundRates found = find_rates(rates_key(2));
-    CHECK_FALSE(found.rates.has_value());
+    const Cached<StoredRates> found = find_rates(rates_key(2));
+    CHECK_FALSE(found.value.has_value());
     return found.notice;
   };
   CHECK(notice("\"cpu\": \"", "\"cpu\": \"Other ").find("it is of another machine (Other ") !=
@@ -79,7 +69,7 @@ TEST_CASE("a file of another machine, of another version or damaged is said and 
   CHECK(notice("}", "").find("`bench` writes it anew") != std::string::npos);
   // And is written anew.
   store_rates(rates_of(2, {rate(DType::q8_0, 1, 1e9)}));
-  CHECK(find_rates(rates_key(2)).rates->rates.size() == 1);
+  CHECK(find_rates(rates_key(2)).value->rates.size() == 1);
 }
 
 TEST_CASE("what cannot be written is an error with the reason") {

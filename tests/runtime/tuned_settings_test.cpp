@@ -7,7 +7,6 @@
 #include <fstream>
 
 #include "tests/support/environment_variable.h"
-#include "tests/support/temp_dir.h"
 #include "tests/support/tiny_model.h"
 
 using namespace hybrid;
@@ -32,22 +31,20 @@ TunedSettings settings() {
 }  // namespace
 
 TEST_CASE("tuned settings are found again, for the same key only") {
-  const TempDir dir;
-  const EnvironmentVariable cache("XDG_CACHE_HOME", dir.path().string());
+  const CacheFolder folder;
   const TunedSettings s = settings();
-  CHECK_FALSE(find_tuned(s.key).settings);
+  CHECK_FALSE(find_tuned(s.key).value);
   CHECK(find_tuned(s.key).notice.empty());
   const fs::path path = store_tuned(s);
-  CHECK(path == dir / "hybrid-run" / "tuned-0123456789abcdef.json");
-  CHECK(find_tuned(s.key).settings == s);
+  CHECK(path == folder.dir / "hybrid-run" / "tuned-0123456789abcdef.json");
+  CHECK(find_tuned(s.key).value == s);
   CHECK_FALSE(fs::exists(path.string() + ".part"));
 
   const auto refused = [&](auto&& change) {
     TunedKey key = s.key;
     change(key);
-    const FoundTuned found = find_tuned(key);
-    return !found.settings &&
-           found.notice.find("is not used: it was tuned for") != std::string::npos;
+    const Cached<TunedSettings> found = find_tuned(key);
+    return !found.value && found.notice.find("is not used: it was tuned for") != std::string::npos;
   };
   CHECK(refused([](TunedKey& key) { key.cpu = "another"; }));
   CHECK(refused([](TunedKey& key) { key.n_processors = 16; }));
@@ -57,26 +54,25 @@ TEST_CASE("tuned settings are found again, for the same key only") {
   CHECK(refused([](TunedKey& key) { key.isa = "avx2"; }));
   TunedKey other = s.key;
   other.model = 1;
-  CHECK_FALSE(find_tuned(other).settings);
+  CHECK_FALSE(find_tuned(other).value);
   CHECK(find_tuned(other).notice.empty());
 }
 
 TEST_CASE("a damaged file of tuned settings is told, and written anew") {
-  const TempDir dir;
-  const EnvironmentVariable cache("XDG_CACHE_HOME", dir.path().string());
+  const CacheFolder folder;
   const TunedSettings s = settings();
   const fs::path path = store_tuned(s);
   for (const char* text : {"", "{", "[]", "{\"version\": 2}", "{\"version\": 1}",
                            "{\"version\": 1, \"threads\": -3}"}) {
     CAPTURE(text);
     std::ofstream(path) << text;
-    const FoundTuned found = find_tuned(s.key);
-    CHECK_FALSE(found.settings);
+    const Cached<TunedSettings> found = find_tuned(s.key);
+    CHECK_FALSE(found.value);
     CHECK(found.notice.find("`tune` writes it anew") != std::string::npos);
     CHECK(found.notice.find('\n') == std::string::npos);
   }
   store_tuned(s);
-  CHECK(find_tuned(s.key).settings == s);
+  CHECK(find_tuned(s.key).value == s);
 }
 
 TEST_CASE("models of the same tensors share settings, whatever their bytes") {
