@@ -11,8 +11,8 @@
 namespace hybrid {
 namespace {
 
-constexpr uint32_t kQueries = 64;  // of a task
-constexpr uint32_t kKeys = 256;    // of a task
+constexpr uint32_t kTaskQueries = 64;  // of a task
+constexpr uint32_t kKeys = 256;        // of a task
 static_assert(kKeys % kPreparedCols == 0);
 
 uint64_t score_stride(uint64_t n_kv) { return round_up(n_kv, kPanelLanes); }
@@ -75,14 +75,14 @@ class Step {
   /// The block's columns of the scores.
   void multiply_keys(const KeyBlock& block, const HeadRows& head, Workers& workers) const {
     const uint32_t n_rows = head.rows.n_rows();
-    const uint64_t n_groups = divide_up(n_rows, kQueries);
+    const uint64_t n_groups = divide_up(n_rows, kTaskQueries);
     const uint64_t n_ranges = divide_up(block.n_positions(), kKeys);
     workers.parallel_for(n_groups * n_ranges, 1, [&](uint64_t begin, uint64_t end) {
       thread_local AlignedFloats buffer;
-      float* q = buffer.reserve(uint64_t{kQueries} * args_.dims.key_dim);
+      float* q = buffer.reserve(uint64_t{kTaskQueries} * args_.dims.key_dim);
       for (uint64_t i = begin; i < end; ++i) {
-        const auto first = static_cast<uint32_t>(i / n_ranges) * kQueries;
-        const uint32_t n = std::min(kQueries, n_rows - first);
+        const auto first = static_cast<uint32_t>(i / n_ranges) * kTaskQueries;
+        const uint32_t n = std::min(kTaskQueries, n_rows - first);
         const auto offset = static_cast<uint32_t>(i % n_ranges) * kKeys;
         const KeyRange keys{block, head.rows.kv_head, offset,
                             std::min(kKeys, block.n_positions() - offset)};
@@ -109,14 +109,14 @@ class Step {
 
   void add_values(const KeyBlock& block, const HeadRows& head, Workers& workers) const {
     const uint32_t n_rows = head.rows.n_rows(), dim = args_.dims.value_dim;
-    const uint64_t n_groups = divide_up(n_rows, kQueries);
+    const uint64_t n_groups = divide_up(n_rows, kTaskQueries);
     const KeyRange keys{block, head.rows.kv_head, 0, block.n_positions()};
     workers.parallel_for(n_groups, 1, [&](uint64_t begin, uint64_t end) {
       thread_local AlignedFloats buffer;
-      float* sums = buffer.reserve(uint64_t{kQueries} * dim);
+      float* sums = buffer.reserve(uint64_t{kTaskQueries} * dim);
       for (uint64_t i = begin; i < end; ++i) {
-        const auto first = static_cast<uint32_t>(i) * kQueries;
-        const uint32_t n = std::min(kQueries, n_rows - first);
+        const auto first = static_cast<uint32_t>(i) * kTaskQueries;
+        const uint32_t n = std::min(kTaskQueries, n_rows - first);
         sum_values(keys, head.scores + first * stride_ + keys.first(), n, stride_, sums);
         for (uint32_t r = 0; r < n; ++r) {
           float* out = head.rows.out(first + r);
@@ -155,8 +155,8 @@ ScoreSteps score_steps(uint32_t n_heads, uint32_t n_tokens, uint64_t n_kv, uint6
 }
 
 uint64_t scored_thread_bytes(const AttentionDims& dims, uint32_t n_positions) {
-  return kQueries * (uint64_t{dims.key_dim} + dims.value_dim) * sizeof(float) +
-         panel_a_thread_bytes(kQueries, std::max(n_positions, dims.key_dim));
+  return kTaskQueries * (uint64_t{dims.key_dim} + dims.value_dim) * sizeof(float) +
+         panel_a_thread_bytes(kTaskQueries, std::max(n_positions, dims.key_dim));
 }
 
 void scored_attention(const AttentionArgs& args, KeyBlock& block, FillBlock fill, float* scores,

@@ -142,11 +142,10 @@ std::optional<double> RateTable::attention_seconds(const AttentionWork& work, DT
 }
 
 DType read_type(const JsonNode& node) {
-  size_t n = 0;
-  const DTypeInfo* all = all_dtypes(n);
-  const auto* found =
-      std::find_if(all, all + n, [&](const DTypeInfo& t) { return t.name == node.string(); });
-  if (found == all + n) node.fail_expected("a type as `inspect` names it, as in Q4_K");
+  const auto all = all_dtypes();
+  const auto found = std::find_if(all.begin(), all.end(),
+                                  [&](const DTypeInfo& t) { return t.name == node.string(); });
+  if (found == all.end()) node.fail_expected("a type as `inspect` names it, as in Q4_K");
   return found->type;
 }
 

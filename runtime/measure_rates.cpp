@@ -50,9 +50,9 @@ std::vector<float> random_floats(uint64_t n) {
 
 /// Random bytes that serve as weights of any type, file's blocks as well as panels: no two of them
 /// are a half float that is infinite, not a number or denormal.
-class WeightBytes {
+class RandomWeights {
  public:
-  WeightBytes(uint64_t n_bytes, Workers& workers) : bytes_(n_bytes), exponents_(kMaxPanels) {
+  RandomWeights(uint64_t n_bytes, Workers& workers) : bytes_(n_bytes), exponents_(kMaxPanels) {
     constexpr uint64_t kChunk = uint64_t{1} << 20;
     workers.parallel_for(divide_up(n_bytes, kChunk), 1, [&](uint64_t begin, uint64_t end) {
       for (uint64_t i = begin; i < end; ++i) {
@@ -389,7 +389,7 @@ class Measurer {
   Workers& workers_;
   const std::atomic<bool>* stop_;
   double seconds_of_each_;
-  WeightBytes bytes_;
+  RandomWeights bytes_;
   std::vector<MeasuredRate> rates_;
 };
 

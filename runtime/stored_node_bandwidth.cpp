@@ -13,20 +13,20 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr char kFileName[] = "nodes.json";
-constexpr uint64_t kVersion = 1;
+constexpr uint64_t kNodesVersion = 1;
 constexpr uint64_t kMaxNode = 4095;
-constexpr double kMaxGbs = 1e6;
+constexpr double kMaxPairGbs = 1e6;
 
 int read_node(const JsonNode& node) { return static_cast<int>(node.whole_number(0, kMaxNode)); }
 
-StoredNodeBandwidth read_file(const fs::path& path) {
+StoredNodeBandwidth read_nodes_file(const fs::path& path) {
   constexpr std::string_view kKeys[] = {"version",  "cpu",           "nodes",
                                         "measured", "all_local_gbs", "pairs"};
   constexpr std::string_view kPairKeys[] = {"cpu_node", "memory_node", "gbs"};
   const JsonFile file(path.string(), "the file of the nodes' bandwidth");
   const JsonNode& root = file.root();
   root.expect_object();
-  root.member("version").whole_number(kVersion, kVersion);
+  root.member("version").whole_number(kNodesVersion, kNodesVersion);
   root.expect_object(kKeys);
   StoredNodeBandwidth stored;
   stored.cpu = root.member("cpu").string();
@@ -34,12 +34,12 @@ StoredNodeBandwidth read_file(const fs::path& path) {
     stored.nodes.push_back(read_node(*node));
   }
   stored.measured = root.member("measured").string();
-  stored.bandwidth.all_local_gb_per_s = root.member("all_local_gbs").positive_number(kMaxGbs);
+  stored.bandwidth.all_local_gb_per_s = root.member("all_local_gbs").positive_number(kMaxPairGbs);
   for (const JsonNode* pair : root.member("pairs").elements()) {
     pair->expect_object(kPairKeys);
     stored.bandwidth.pairs.push_back({read_node(pair->member("cpu_node")),
                                       read_node(pair->member("memory_node")),
-                                      pair->member("gbs").positive_number(kMaxGbs)});
+                                      pair->member("gbs").positive_number(kMaxPairGbs)});
   }
   return stored;
 }
@@ -56,7 +56,7 @@ Cached<StoredNodeBandwidth> find_node_bandwidth(const std::string& cpu, const No
     return fmt::format("it is of another machine ({}, {}; this is {}, {})", printable(stored.cpu),
                        nodes_text(stored.nodes), printable(cpu), nodes_text(nodes));
   };
-  return find_in_user_cache(kFileName, "topology --measure", read_file, other);
+  return find_in_user_cache(kFileName, "topology --measure", read_nodes_file, other);
 }
 
 fs::path store_node_bandwidth(const StoredNodeBandwidth& stored) {
@@ -67,7 +67,7 @@ fs::path store_node_bandwidth(const StoredNodeBandwidth& stored) {
                      {"gbs", two_digits(pair.gb_per_s)}});
   }
   const nlohmann::ordered_json json = {
-      {"version", kVersion},
+      {"version", kNodesVersion},
       {"cpu", stored.cpu},
       {"nodes", stored.nodes},
       {"measured", stored.measured},

@@ -16,17 +16,17 @@ namespace hybrid {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr uint64_t kVersion = 1;
+constexpr uint64_t kRatesVersion = 1;
 constexpr uint64_t kMostThreads = 65535, kMostNodes = 1024;
 constexpr double kGiga = 1e9, kMaxGbs = 1e6;
 
-StoredRates read_file(const fs::path& path) {
+StoredRates read_rates_file(const fs::path& path) {
   constexpr std::string_view kKeys[] = {"version", "cpu",           "isa",      "threads",
                                         "nodes",   "bandwidth_gbs", "measured", "rates"};
   const JsonFile file(path.string(), "the file of rates");
   const JsonNode& root = file.root();
   root.expect_object();
-  root.member("version").whole_number(kVersion, kVersion);
+  root.member("version").whole_number(kRatesVersion, kRatesVersion);
   root.expect_object(kKeys);
   StoredRates stored;
   stored.key.cpu = root.member("cpu").string();
@@ -66,11 +66,12 @@ std::string time_now() {
 fs::path rates_path(const RatesKey& key) { return user_cache_path(file_name(key)); }
 
 Cached<StoredRates> find_rates(const RatesKey& key) {
-  return find_in_user_cache(file_name(key), "bench", read_file, [&](const StoredRates& stored) {
-    if (stored.key == key) return std::string();
-    return fmt::format("it is of another machine ({}; this is {})", key_text(stored.key),
-                       key_text(key));
-  });
+  return find_in_user_cache(file_name(key), "bench", read_rates_file,
+                            [&](const StoredRates& stored) {
+                              if (stored.key == key) return std::string();
+                              return fmt::format("it is of another machine ({}; this is {})",
+                                                 key_text(stored.key), key_text(key));
+                            });
 }
 
 fs::path store_rates(const StoredRates& rates) {
@@ -82,7 +83,7 @@ fs::path store_rates(const StoredRates& rates) {
     }
   }
   const nlohmann::ordered_json json = {
-      {"version", kVersion},
+      {"version", kRatesVersion},
       {"cpu", rates.key.cpu},
       {"isa", name_of(rates.key.isa)},
       {"threads", rates.key.n_threads},

@@ -15,7 +15,7 @@ namespace hybrid {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr uint64_t kVersion = 1;
+constexpr uint64_t kTunedVersion = 1;
 constexpr uint64_t kMostThreads = 4096, kMostProcessors = 65535, kMostNodes = 1024;
 constexpr uint64_t kMostTokens = uint64_t{1} << 30;
 constexpr double kMostTps = 1e9;
@@ -24,7 +24,7 @@ uint32_t count(const JsonNode& root, std::string_view name, uint64_t most) {
   return static_cast<uint32_t>(root.member(name).whole_number(1, most));
 }
 
-TunedSettings read_file(const fs::path& path) {
+TunedSettings read_tuned_file(const fs::path& path) {
   constexpr std::string_view kKeys[] = {"version",    "cpu",        "processors",    "nodes",
                                         "numa",       "devices",    "isa",           "model",
                                         "measured",   "threads",    "threads-batch", "ubatch-size",
@@ -32,7 +32,7 @@ TunedSettings read_file(const fs::path& path) {
   const JsonFile file(path.string(), "the file of tuned settings");
   const JsonNode& root = file.root();
   root.expect_object();
-  root.member("version").whole_number(kVersion, kVersion);
+  root.member("version").whole_number(kTunedVersion, kTunedVersion);
   root.expect_object(kKeys);
   TunedSettings s;
   s.key.cpu = root.member("cpu").string();
@@ -67,14 +67,14 @@ uint64_t tensors_hash(const GgufFile& model) {
     text += fmt::format("{}\t{}\t{}\n", tensor.info.name, name_of(tensor.info.type),
                         fmt::join(tensor.info.ne, ","));
   }
-  return hash_bytes(std::as_bytes(std::span(text)), kVersion);
+  return hash_bytes(std::as_bytes(std::span(text)), kTunedVersion);
 }
 
 fs::path tuned_path(uint64_t model) { return user_cache_path(file_name(model)); }
 
 Cached<TunedSettings> find_tuned(const TunedKey& key) {
   const auto read = [&](const fs::path& path) {
-    TunedSettings settings = read_file(path);
+    TunedSettings settings = read_tuned_file(path);
     settings.key.model = key.model;  // the name of the file
     return settings;
   };
@@ -86,7 +86,7 @@ Cached<TunedSettings> find_tuned(const TunedKey& key) {
 
 fs::path store_tuned(const TunedSettings& s) {
   const auto rounded = [](double tps) { return std::round(tps * 100) / 100; };
-  const nlohmann::ordered_json json = {{"version", kVersion},
+  const nlohmann::ordered_json json = {{"version", kTunedVersion},
                                        {"cpu", s.key.cpu},
                                        {"processors", s.key.n_processors},
                                        {"nodes", s.key.n_nodes},

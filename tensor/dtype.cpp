@@ -46,9 +46,6 @@ const DTypeInfo& info_of(DType type) {
   return *info;
 }
 
-const DTypeInfo* all_dtypes(size_t& count) {
-  count = std::size(kTypes);
-  return kTypes;
-}
+std::span<const DTypeInfo> all_dtypes() { return kTypes; }
 
 }  // namespace hybrid

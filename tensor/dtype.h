@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string_view>
 
 namespace hybrid {
@@ -59,6 +60,6 @@ inline uint64_t row_bytes(DType type, uint64_t n) {
 inline bool is_float(DType type) { return info_of(type).block_size == 1; }
 
 /// All types, in the order of their numbers.
-const DTypeInfo* all_dtypes(size_t& count);
+std::span<const DTypeInfo> all_dtypes();
 
 }  // namespace hybrid

@@ -101,10 +101,8 @@ uint32_t alignment_of(const GgufMetadata& metadata) {
 }
 
 std::string supported_types() {
-  size_t n = 0;
-  const DTypeInfo* types = all_dtypes(n);
   std::vector<std::string> names;
-  for (size_t i = 0; i < n; ++i) names.emplace_back(types[i].name);
+  for (const DTypeInfo& info : all_dtypes()) names.emplace_back(info.name);
   return join(names, ", ");
 }
 

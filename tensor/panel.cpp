@@ -113,11 +113,9 @@ void cut_into_tiles(ByteOrder& order) {
 const ByteOrder& order_of(DType type) {
   static const auto orders = [] {
     std::array<ByteOrder, 64> all{};
-    size_t count = 0;
-    const DTypeInfo* types = all_dtypes(count);
-    for (size_t i = 0; i < count; ++i) {
-      ByteOrder& order = all.at(static_cast<size_t>(types[i].type));
-      order = make_order(types[i].type);
+    for (const DTypeInfo& info : all_dtypes()) {
+      ByteOrder& order = all.at(static_cast<size_t>(info.type));
+      order = make_order(info.type);
       cut_into_tiles(order);
     }
     return all;

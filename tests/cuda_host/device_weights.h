@@ -63,10 +63,8 @@ inline std::unique_ptr<DeviceBuffer<ActivationBlock>> quantized(const std::vecto
 }
 
 inline std::vector<DType> every_dtype() {
-  size_t n = 0;
-  const DTypeInfo* infos = all_dtypes(n);
   std::vector<DType> types;
-  for (size_t i = 0; i < n; ++i) types.push_back(infos[i].type);
+  for (const DTypeInfo& info : all_dtypes()) types.push_back(info.type);
   return types;
 }
 

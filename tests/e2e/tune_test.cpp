@@ -10,16 +10,13 @@
 #include "tests/support/golden.h"
 #include "tests/support/run_program.h"
 #include "tests/support/temp_dir.h"
+#include "tests/support/text.h"
 #include "tests/support/tiny_model.h"
 
 using namespace hybrid::test;
 using Json = nlohmann::json;
 
 namespace {
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 void write_text(const std::filesystem::path& path, const std::string& text) {
   std::ofstream(path) << text;

@@ -7,6 +7,7 @@
 
 #include "numa/worker_plan.h"
 #include "tests/experts/expert_case.h"
+#include "tests/support/accuracy.h"
 #include "tests/support/cut_weight.h"
 #include "tests/support/simd_levels.h"
 
@@ -14,10 +15,6 @@ using namespace hybrid;
 using namespace hybrid::test;
 
 namespace {
-
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
 
 /// Every token with two of five experts.
 std::vector<int32_t> choice_of(uint64_t n_tokens) {

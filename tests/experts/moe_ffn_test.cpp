@@ -14,22 +14,13 @@
 #include "base/error.h"
 #include "tensor/vector_ops.h"
 #include "tests/experts/expert_case.h"
+#include "tests/support/accuracy.h"
 #include "tests/support/simd_levels.h"
 
 using namespace hybrid;
 using namespace hybrid::test;
 
 namespace {
-
-std::span<const DTypeInfo> dtypes() {
-  size_t count = 0;
-  const DTypeInfo* types = all_dtypes(count);
-  return {types, count};
-}
-
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
 
 /// What the level in force may lose, relative RMS over what is added.
 double max_error(const FfnTypes& types, uint64_t n_tokens, Spread spread) {
@@ -95,7 +86,7 @@ TEST_CASE("nets of every type at every level are near the formula in double") {
   constexpr uint64_t kTokens = 20;
   LevelScope scope;
   Workers workers(2);
-  for (const DTypeInfo& info : dtypes()) {
+  for (const DTypeInfo& info : all_dtypes()) {
     CAPTURE(info.name);
     const TestExperts experts({info.type, info.type, info.type}, 1024, 256, 4);
     for (const Spread spread : {Spread::gaussian, Spread::outliers}) {

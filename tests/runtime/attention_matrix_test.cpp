@@ -22,16 +22,8 @@
 #include "runtime/sequence.h"
 #include "tests/support/accuracy.h"
 #include "tests/support/golden_models.h"
+#include "tests/support/sanitized.h"
 #include "tests/support/simd_levels.h"
-
-/// Whole models take a sanitizer build minutes; test_attention runs the same code under it.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define HYBRID_TOO_SLOW_FOR_SANITIZERS()             \
-  MESSAGE("skipped: too slow in a sanitizer build"); \
-  if (std::getenv("HYBRID_FULL_MATRIX") == nullptr) return
-#else
-#define HYBRID_TOO_SLOW_FOR_SANITIZERS() static_cast<void>(0)
-#endif
 
 using namespace hybrid;
 using namespace hybrid::test;
@@ -137,6 +129,13 @@ std::vector<Combination> pairwise(const std::vector<Combination>& all) {
 
 bool takes_all() { return std::getenv("HYBRID_FULL_MATRIX") != nullptr; }
 
+/// Minutes there; test_attention runs the same code.
+bool is_too_slow() {
+  if (!kIsSanitized || takes_all()) return false;
+  MESSAGE("skipped: too slow in a sanitizer build");
+  return true;
+}
+
 std::vector<TokenId> tokens() {
   std::vector<TokenId> ids;
   std::istringstream text(golden_token_text());
@@ -206,7 +205,7 @@ void print_worst(const std::string& title, const Worst& worst) {
 }  // namespace
 
 TEST_CASE("every combination of attention's options gives the float64 logits") {
-  HYBRID_TOO_SLOW_FOR_SANITIZERS();
+  if (is_too_slow()) return;
   HYBRID_NEEDS_GOLDEN();
   LevelScope level;
   level.set(SimdLevel::scalar);
@@ -254,7 +253,7 @@ std::vector<Combination> fast_combinations() {
 }  // namespace
 
 TEST_CASE("fast levels stay near the scalar level in every mode of attention") {
-  HYBRID_TOO_SLOW_FOR_SANITIZERS();
+  if (is_too_slow()) return;
   HYBRID_NEEDS_GOLDEN();
   LevelScope scope;
   const std::vector<Combination> all = fast_combinations(), some = pairwise(all);

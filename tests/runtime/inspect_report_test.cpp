@@ -10,16 +10,13 @@
 #include "tests/support/gguf_builder.h"
 #include "tests/support/golden.h"
 #include "tests/support/temp_dir.h"
+#include "tests/support/text.h"
 
 using namespace hybrid;
 using namespace hybrid::test;
 using Json = nlohmann::ordered_json;
 
 namespace {
-
-bool contains(const std::string& text, std::string_view part) {
-  return text.find(part) != std::string::npos;
-}
 
 GgufFile open_headers(const std::filesystem::path& path) {
   return GgufFile::open(path, {.data_required = false});

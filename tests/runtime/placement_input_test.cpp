@@ -15,7 +15,7 @@ namespace {
 
 constexpr uint32_t kContext = 64;
 
-RunSettings settings(bool pack) {
+RunSettings tiny_settings(bool pack) {
   RunSettings s;
   s.n_ctx = kContext;
   s.pack = pack;
@@ -31,7 +31,7 @@ struct TinyInput {
   PlacementInput input;
 
   explicit TinyInput(std::vector<PlacementRule> with_rules, bool pack = true)
-      : plan(plan_run(headers.file, headers.config, headers.weights, settings(pack))),
+      : plan(plan_run(headers.file, headers.config, headers.weights, tiny_settings(pack))),
         rules(std::move(with_rules)),
         input(make_placement_input(headers, plan, rules)) {}
   explicit TinyInput(const char* text) : TinyInput(parse_rules(text, "-ot")) {}

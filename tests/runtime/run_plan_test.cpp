@@ -13,6 +13,7 @@
 #include "tests/runtime/sequence_cases.h"
 #include "tests/support/aligned_memory.h"
 #include "tests/support/expect_error.h"
+#include "tests/support/sanitized.h"
 #include "tests/support/simd_levels.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_model.h"
@@ -149,6 +150,7 @@ TEST_CASE("a sequence takes what its plan says, and no more when it runs") {
 
 TEST_CASE("what threads keep is at most what the plan says, and not far from it") {
   for_all_attention([](SimdLevel level, const AttentionOptions& attention) {
+    if (kIsSanitized && level == SimdLevel::scalar) return;  // minutes
     uint64_t kept = 0, planned = 0;
     std::thread([&] {  // a new thread has no buffers yet
       Model model(kDemo, ExpertGroups::automatic);

@@ -7,7 +7,9 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <random>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -41,6 +43,10 @@ inline std::vector<float> activations(Spread spread, uint64_t n_tokens, uint64_t
     for (uint64_t c = 0; c < n_cols; ++c) x[t * n_cols + c] = static_cast<float>(row[c] * scale);
   }
   return x;
+}
+
+inline bool same_bits(std::span<const float> a, std::span<const float> b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
 }
 
 /// The RMS of differences over that of exact values, taken over all that was added.

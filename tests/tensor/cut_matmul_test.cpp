@@ -29,10 +29,6 @@ std::vector<float> product(const Weight& w, const std::vector<float>& x, Workers
   return y;
 }
 
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
-
 void check_same(DType type, uint64_t n_rows, const NodePlan& plan) {
   CAPTURE(name_of(type));
   CAPTURE(n_rows);

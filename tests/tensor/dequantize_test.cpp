@@ -15,18 +15,14 @@
 #include "base/half.h"
 #include "tensor/codebooks.h"
 #include "tensor/quant_blocks.h"
+#include "tests/support/accuracy.h"
 #include "tests/support/golden.h"
 #include "tests/support/simd_levels.h"
 
 using namespace hybrid;
+using test::same_bits;
 
 namespace {
-
-std::span<const DTypeInfo> dtypes() {
-  size_t count = 0;
-  const DTypeInfo* types = all_dtypes(count);
-  return {types, count};
-}
 
 template <class Block>
 std::vector<float> decode(const Block& block) {
@@ -52,10 +48,6 @@ uint64_t fnv1a(std::span<const std::byte> bytes) {
 template <class Table>
 uint64_t hash_of(const Table& table) {
   return fnv1a(std::as_bytes(std::span(table)));
-}
-
-bool same_bits(std::span<const float> a, std::span<const float> b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
 }
 
 struct Golden {
@@ -84,7 +76,7 @@ constexpr f16_t kTwo = 0x4000;   // 2.0
 TEST_CASE("golden blocks decode bit for bit, from any address") {
   HYBRID_AT_EACH_SIMD_LEVEL();
   HYBRID_NEEDS_GOLDEN();
-  for (const DTypeInfo& info : dtypes()) {
+  for (const DTypeInfo& info : all_dtypes()) {
     if (info.type == DType::f32) continue;  // no golden file, and nothing to decode
     CAPTURE(info.name);
     const Golden golden = read_golden(info);
@@ -104,7 +96,7 @@ TEST_CASE("golden blocks decode bit for bit, from any address") {
 TEST_CASE("decoding may begin and end at any block") {
   HYBRID_AT_EACH_SIMD_LEVEL();
   HYBRID_NEEDS_GOLDEN();
-  for (const DTypeInfo& info : dtypes()) {
+  for (const DTypeInfo& info : all_dtypes()) {
     if (info.type == DType::f32) continue;
     CAPTURE(info.name);
     const Golden golden = read_golden(info);
@@ -125,7 +117,7 @@ TEST_CASE("decoding may begin and end at any block") {
 TEST_CASE("no bytes are refused: garbage decodes within bounds, the same each time") {
   HYBRID_AT_EACH_SIMD_LEVEL();
   std::mt19937 random(1);
-  for (const DTypeInfo& info : dtypes()) {
+  for (const DTypeInfo& info : all_dtypes()) {
     CAPTURE(info.name);
     const size_t n = info.block_size * size_t{64};
     const size_t n_bytes = row_bytes(info.type, n);
@@ -162,7 +154,7 @@ TEST_CASE("block structs agree with the table of types") {
                 BlockIQ4_NL{}, BlockQ2_K{}, BlockQ3_K{}, BlockQ4_K{}, BlockQ5_K{}, BlockQ6_K{},
                 BlockIQ4_XS{}, BlockIQ2_XXS{}, BlockIQ2_XS{}, BlockIQ2_S{}, BlockIQ3_XXS{},
                 BlockIQ3_S{}, BlockIQ1_S{}, BlockIQ1_M{});
-  CHECK(n_structs + 3 == dtypes().size());  // and F32, F16, BF16, which have none
+  CHECK(n_structs + 3 == all_dtypes().size());  // and F32, F16, BF16, which have none
 }
 
 TEST_CASE("a number that is no type has no decoder") {

@@ -10,15 +10,12 @@
 #include "tests/support/gguf_builder.h"
 #include "tests/support/golden.h"
 #include "tests/support/temp_dir.h"
+#include "tests/support/text.h"
 
 using namespace hybrid;
 using namespace hybrid::test;
 
 namespace {
-
-bool contains(const std::string& text, std::string_view part) {
-  return text.find(part) != std::string::npos;
-}
 
 std::string error_in(const std::filesystem::path& path) {
   return error_of([&] { GgufFile::open(path); });

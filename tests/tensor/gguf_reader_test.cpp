@@ -8,6 +8,7 @@
 #include "tests/support/expect_error.h"
 #include "tests/support/gguf_builder.h"
 #include "tests/support/golden.h"
+#include "tests/support/text.h"
 
 using namespace hybrid;
 using namespace hybrid::test;
@@ -18,14 +19,10 @@ GgufHeader read(const std::string& bytes, bool data_required = true) {
   return read_gguf_header(std::as_bytes(std::span(bytes)), {"m.gguf", bytes.size(), data_required});
 }
 
-std::string error_in(const std::string& bytes) {
+std::string error_reading(const std::string& bytes) {
   return error_of([&] { read(bytes); });
 }
-std::string error_in(const GgufBuilder& gguf) { return error_in(gguf.bytes()); }
-
-bool contains(const std::string& text, std::string_view part) {
-  return text.find(part) != std::string::npos;
-}
+std::string error_reading(const GgufBuilder& gguf) { return error_reading(gguf.bytes()); }
 
 /// One line that starts with the file's name.
 void check_is_good_message(const std::string& message) {
@@ -152,45 +149,47 @@ TEST_CASE("the beginning of a file is enough where the caller knows its size") {
 TEST_CASE("what is no GGUF of version 2 or 3 is told apart") {
   const auto with_version = [](uint32_t version) { return sample_gguf().version(version); };
   CHECK(
-      error_in(std::string()) ==
+      error_reading(std::string()) ==
       "m.gguf: expected 4 bytes for the magic 'GGUF' at offset 0, found 0; the file is incomplete "
       "or damaged");
-  CHECK(contains(error_in("PK\3\4 and more"), "begins with 'GGUF', found 'PK\\x03\\x04'"));
-  CHECK(contains(error_in("version https://git-lfs.github.com/spec/v1"), "a Git LFS pointer"));
-  CHECK(contains(error_in("tjgg\1\0\0\0"), "of the time before GGUF"));
-  CHECK(contains(error_in("FUGG"), "all its bytes swapped"));
-  CHECK(contains(error_in(with_version(1)), "expected GGUF version 2 or 3, found version 1"));
-  CHECK(contains(error_in(with_version(0x03000000)), "found a big-endian one (version 3)"));
-  CHECK(contains(error_in(with_version(4)), "expected GGUF version 2 or 3, found 4"));
-  CHECK(contains(error_in(with_version(0)), "expected GGUF version 2 or 3, found 0"));
+  CHECK(contains(error_reading("PK\3\4 and more"), "begins with 'GGUF', found 'PK\\x03\\x04'"));
+  CHECK(contains(error_reading("version https://git-lfs.github.com/spec/v1"), "a Git LFS pointer"));
+  CHECK(contains(error_reading("tjgg\1\0\0\0"), "of the time before GGUF"));
+  CHECK(contains(error_reading("FUGG"), "all its bytes swapped"));
+  CHECK(contains(error_reading(with_version(1)), "expected GGUF version 2 or 3, found version 1"));
+  CHECK(contains(error_reading(with_version(0x03000000)), "found a big-endian one (version 3)"));
+  CHECK(contains(error_reading(with_version(4)), "expected GGUF version 2 or 3, found 4"));
+  CHECK(contains(error_reading(with_version(0)), "expected GGUF version 2 or 3, found 0"));
 }
 
 TEST_CASE("counts are compared with the bytes there are") {
   constexpr uint64_t kHuge = std::numeric_limits<uint64_t>::max();
-  CHECK(contains(error_in(sample_gguf().claim_tensors(kHuge)),
+  CHECK(contains(error_reading(sample_gguf().claim_tensors(kHuge)),
                  "found a count of 18446744073709551615"));
-  CHECK(contains(error_in(sample_gguf().claim_entries(kHuge)), "metadata entries in the"));
-  CHECK(contains(error_in(sample_gguf().claim_entries(1'000'000)), "found a count of 1000000"));
+  CHECK(contains(error_reading(sample_gguf().claim_entries(kHuge)), "metadata entries in the"));
   CHECK(
-      error_in(GgufBuilder().claim_entries(1)) ==
+      contains(error_reading(sample_gguf().claim_entries(1'000'000)), "found a count of 1000000"));
+  CHECK(
+      error_reading(GgufBuilder().claim_entries(1)) ==
       "m.gguf: expected at most 0 metadata entries in the 8 bytes that are left, found a count of "
       "1");
 }
 
 TEST_CASE("keys are checked") {
-  CHECK(contains(error_in(GgufBuilder().add("", 1)),
+  CHECK(contains(error_reading(GgufBuilder().add("", 1)),
                  "expected a metadata key of 1 to 65535 bytes at offset 24, found a length of 0"));
-  CHECK(contains(error_in(GgufBuilder().add(std::string(65536, 'k'), 1)), "a length of 65536"));
-  CHECK(error_in(GgufBuilder().add(std::string(65535, 'k'), 1)).empty());
-  CHECK(error_in(GgufBuilder().add("a\xff", 1)) ==
+  CHECK(
+      contains(error_reading(GgufBuilder().add(std::string(65536, 'k'), 1)), "a length of 65536"));
+  CHECK(error_reading(GgufBuilder().add(std::string(65535, 'k'), 1)).empty());
+  CHECK(error_reading(GgufBuilder().add("a\xff", 1)) ==
         "m.gguf: expected a metadata key in UTF-8 at offset 24, found 'a\\xff', invalid at byte 1");
-  CHECK(error_in(GgufBuilder().add("a.b", 1).add("a.b", 2)) ==
+  CHECK(error_reading(GgufBuilder().add("a.b", 1).add("a.b", 2)) ==
         "m.gguf: key 'a.b': expected it once, found it twice");
 }
 
 TEST_CASE("values are checked") {
   const auto with = [](uint32_t type, const std::string& value) {
-    return error_in(GgufBuilder().add_raw("k", type, value));
+    return error_reading(GgufBuilder().add_raw("k", type, value));
   };
   const uint64_t huge = uint64_t{1} << 62;
   CHECK(with(13, "12345678") ==
@@ -211,7 +210,7 @@ TEST_CASE("arrays nest four deep and no deeper") {
   const auto nested = [](int depth) {
     std::string value;
     for (int i = 1; i < depth; ++i) value += GgufBuilder::array_head(GgufType::array, 1);
-    return error_in(
+    return error_reading(
         GgufBuilder().add_raw("k", 9, value + GgufBuilder::array_head(GgufType::u8, 0)));
   };
   CHECK(nested(4) == "");
@@ -225,35 +224,36 @@ TEST_CASE("general.alignment is a sane power of two") {
           good);
   }
   for (const uint32_t bad : {0u, 1u, 4u, 24u, 1u << 21, 0x80000001u}) {
-    CHECK(contains(error_in(GgufBuilder().add("general.alignment", bad)),
+    CHECK(contains(error_reading(GgufBuilder().add("general.alignment", bad)),
                    fmt::format("expected a power of two from 8 to 1048576, found {}", bad)));
   }
-  CHECK(contains(error_in(GgufBuilder().add("general.alignment", "32")), "found string '32'"));
+  CHECK(contains(error_reading(GgufBuilder().add("general.alignment", "32")), "found string '32'"));
 }
 
 TEST_CASE("names of tensors are checked") {
   const auto named = [](const std::string& name) {
-    return error_in(GgufBuilder().add_tensor(name, DType::f32, {1}));
+    return error_reading(GgufBuilder().add_tensor(name, DType::f32, {1}));
   };
   CHECK(named(std::string(127, 'n')).empty());
   CHECK(contains(named(std::string(128, 'n')), "a tensor name of 1 to 127 bytes at offset 24"));
   CHECK(contains(named(""), "found a length of 0"));
   CHECK(
       contains(named("a\xc0\x80"), "expected a tensor name in UTF-8 at offset 24, found 'a\\xc0"));
-  CHECK(error_in(GgufBuilder().add_tensor("t", DType::f32, {1}).add_tensor("t", DType::f16, {2})) ==
+  CHECK(error_reading(
+            GgufBuilder().add_tensor("t", DType::f32, {1}).add_tensor("t", DType::f16, {2})) ==
         "m.gguf: tensor 't': expected it once, found it twice");
 }
 
 TEST_CASE("shapes are checked") {
   const auto shaped = [](DType type, std::vector<uint64_t> dims) {
-    return error_in(GgufBuilder().add_tensor(
+    return error_reading(GgufBuilder().add_tensor(
         {"t", static_cast<uint32_t>(type), std::move(dims), "", std::nullopt}));
   };
   const uint64_t big = uint64_t{1} << 32;
   CHECK(shaped(DType::f32, {}).starts_with("m.gguf: "));
-  CHECK(contains(error_in(GgufBuilder()
-                              .add_tensor({"t", 0, {}, "", std::nullopt})
-                              .add_tensor("u", DType::f32, {1})),
+  CHECK(contains(error_reading(GgufBuilder()
+                                   .add_tensor({"t", 0, {}, "", std::nullopt})
+                                   .add_tensor("u", DType::f32, {1})),
                  "tensor 't': expected 1 to 4 dimensions, found 0"));
   CHECK(contains(shaped(DType::f32, {1, 1, 1, 1, 1}), "expected 1 to 4 dimensions, found 5"));
   CHECK(contains(shaped(DType::f32, {4, 0}), "found one (dimension 1)"));
@@ -268,7 +268,7 @@ TEST_CASE("shapes are checked") {
 
 TEST_CASE("types that are not read are named") {
   const auto typed = [](uint32_t type) {
-    return error_in(GgufBuilder().add_tensor({"t", type, {256}, "", std::nullopt}));
+    return error_reading(GgufBuilder().add_tensor({"t", type, {256}, "", std::nullopt}));
   };
   CHECK(contains(typed(100), "tensor 't': expected a type we read (F32, F16, Q4_0, "));
   CHECK(contains(typed(100), "found type 100, which we do not know"));
@@ -282,20 +282,21 @@ TEST_CASE("types that are not read are named") {
 TEST_CASE("offsets are aligned, inside the file, and do not overlap") {
   GgufBuilder gguf;
   gguf.add_tensor("a", DType::f32, {16}).add_tensor("b", DType::f32, {16});
-  CHECK(error_in(gguf).empty());
+  CHECK(error_reading(gguf).empty());
   gguf.tensor(1).offset = 16;
-  CHECK(error_in(gguf) ==
+  CHECK(error_reading(gguf) ==
         "m.gguf: tensor 'b': expected an offset that is a multiple of 32, found 16");
   gguf.tensor(1).offset = 32;
-  CHECK(contains(error_in(gguf), "tensor 'b': expected its data after that of 'a', which ends at"));
-  CHECK(contains(error_in(gguf), "; the two overlap"));
+  CHECK(contains(error_reading(gguf),
+                 "tensor 'b': expected its data after that of 'a', which ends at"));
+  CHECK(contains(error_reading(gguf), "; the two overlap"));
   gguf.tensor(1).offset = 0;
-  CHECK(contains(error_in(gguf), "; the two overlap"));
+  CHECK(contains(error_reading(gguf), "; the two overlap"));
   gguf.tensor(1).offset = 96;
-  CHECK(contains(error_in(gguf), "tensor 'b': expected its data at bytes"));
+  CHECK(contains(error_reading(gguf), "tensor 'b': expected its data at bytes"));
   CHECK(read(gguf.bytes(), false).tensors.size() == 2);
   gguf.tensor(1).offset = ~uint64_t{31};
-  CHECK(contains(error_in(gguf), "expected an offset up to 2^60, found 18446744073709551584"));
+  CHECK(contains(error_reading(gguf), "expected an offset up to 2^60, found 18446744073709551584"));
   CHECK(contains(error_of([&] { read(gguf.bytes(), false); }), "an offset up to 2^60"));
 }
 
@@ -325,7 +326,7 @@ TEST_CASE("golden files cut at each sixteenth are errors") {
     CHECK_FALSE(read(bytes).tensors.empty());
     for (size_t i = 0; i < 16; ++i) {
       CAPTURE(i);
-      check_is_good_message(error_in(bytes.substr(0, bytes.size() * i / 16)));
+      check_is_good_message(error_reading(bytes.substr(0, bytes.size() * i / 16)));
     }
   }
 }
@@ -340,7 +341,7 @@ TEST_CASE("flipped bytes give a good file or an error") {
     for (uint32_t n = random() % 3 + 1; n > 0; --n) {
       bytes[random() % n_header] = static_cast<char>(random());
     }
-    const std::string message = error_in(bytes);  // anything but an Error ends the test
+    const std::string message = error_reading(bytes);  // anything but an Error ends the test
     if (message.empty()) continue;
     ++n_errors;
     REQUIRE(message.starts_with("m.gguf: "));

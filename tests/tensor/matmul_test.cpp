@@ -12,20 +12,16 @@
 #include "base/error.h"
 #include "tensor/dequantize.h"
 #include "tensor/vector_ops.h"
+#include "tests/support/accuracy.h"
 #include "tests/support/random_weights.h"
 #include "tests/support/simd_levels.h"
 
 using namespace hybrid;
 using test::random_floats;
 using test::random_weights;
+using test::same_bits;
 
 namespace {
-
-std::span<const DTypeInfo> dtypes() {
-  size_t count = 0;
-  const DTypeInfo* types = all_dtypes(count);
-  return {types, count};
-}
 
 /// A weight, its inputs, and room for the output.
 struct Problem {
@@ -73,10 +69,6 @@ double worst_error(const Problem& p) {
   return worst;
 }
 
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
-
 /// The contract of VectorOps::dot, word for word and without a vector type.
 float plain_dot(const float* a, const float* b, uint64_t n) {
   const bool fused = simd_level() != SimdLevel::scalar;
@@ -103,7 +95,7 @@ float plain_dot(const float* a, const float* b, uint64_t n) {
 
 TEST_CASE("every type and shape agrees with sums in double") {
   HYBRID_AT_EACH_SIMD_LEVEL();
-  for (const DTypeInfo& info : dtypes()) {
+  for (const DTypeInfo& info : all_dtypes()) {
     CAPTURE(info.name);
     for (const uint64_t n_blocks : {1, 3}) {
       for (const uint64_t n_rows : {1, 3, 64}) {
@@ -161,7 +153,7 @@ TEST_CASE("no tokens and no rows: nothing is read or written") {
 
 TEST_CASE("a result has the same bits whatever the number of tokens") {
   HYBRID_AT_EACH_SIMD_LEVEL();
-  for (const DTypeInfo& info : dtypes()) {
+  for (const DTypeInfo& info : all_dtypes()) {
     CAPTURE(info.name);
     const uint64_t n_cols = info.block_size == 1 ? 303 : 3 * info.block_size;
     Problem all = make_problem(info.type, n_cols, 13, 17);

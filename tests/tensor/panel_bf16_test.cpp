@@ -19,12 +19,6 @@ using test::random_floats;
 
 namespace {
 
-std::span<const DTypeInfo> dtypes() {
-  size_t count = 0;
-  const DTypeInfo* types = all_dtypes(count);
-  return {types, count};
-}
-
 /// Activations in tiles; at normal precision rounded to bf16 beforehand.
 struct Inputs {
   Precision precision;
@@ -115,7 +109,7 @@ double rms_error(const PackedMatrix& w, const Inputs& in, const std::vector<floa
 TEST_CASE("matrix unit products of every type round weights to bf16 and nothing else") {
   test::LevelScope scope;
   if (!scope.set(SimdLevel::amx)) return;
-  for (const DTypeInfo& info : dtypes()) {
+  for (const DTypeInfo& info : all_dtypes()) {
     CAPTURE(info.name);
     CHECK((bf16_product(info.type) == nullptr) == (info.type == DType::f32));
     if (info.type == DType::f32) continue;
@@ -139,7 +133,7 @@ TEST_CASE("matrix unit products of every type round weights to bf16 and nothing 
 TEST_CASE("fine rounding leaves the weights' error") {
   test::LevelScope scope;
   if (!scope.set(SimdLevel::amx)) return;
-  for (const DTypeInfo& info : dtypes()) {
+  for (const DTypeInfo& info : all_dtypes()) {
     if (info.type == DType::f32) continue;
     CAPTURE(info.name);
     for (const uint64_t n_tokens : {5, 17, 48, 70}) {

@@ -23,12 +23,12 @@ struct Shape {
 };
 
 /// a and the panels have gaps between their rows, b's last lanes are not 0.
-struct Inputs {
+struct F32Inputs {
   Shape shape;
   uint64_t a_stride, b_stride;
   std::vector<float> a, b;
 
-  explicit Inputs(const Shape& s)
+  explicit F32Inputs(const Shape& s)
       : shape(s),
         a_stride(s.n_k + 3),
         b_stride(s.n_k * kPanelLanes + 16),
@@ -65,7 +65,7 @@ TEST_CASE("panel_matmul is the product, writes its lanes alone, and adds where a
   const Shape shapes[] = {{1, 1, 1},   {1, 5, 16},  {2, 7, 17},   {3, 192, 33}, {7, 64, 48},
                           {8, 192, 5}, {13, 9, 64}, {23, 31, 95}, {6, 300, 32}, {5, 0, 20}};
   for (const Shape& s : shapes) {
-    const Inputs in(s);
+    const F32Inputs in(s);
     const uint64_t c_stride = s.n_lanes + 5;
     std::vector<float> c(s.n_tokens * c_stride, 7.0f);
     panel_matmul(in.args(c, c_stride));
@@ -97,7 +97,7 @@ TEST_CASE("panel_matmul is the product, writes its lanes alone, and adds where a
 TEST_CASE("an element is the same bit for bit in every tile, alone, and in panels") {
   HYBRID_AT_EACH_SIMD_LEVEL();
   const Shape s{19, 77, 75};
-  const Inputs in(s);
+  const F32Inputs in(s);
   std::vector<float> whole(s.n_tokens * s.n_lanes);
   panel_matmul(in.args(whole, s.n_lanes));
   for (uint64_t t = 0; t < s.n_tokens; ++t) {
@@ -137,7 +137,7 @@ TEST_CASE("prepared operands give the same bits, also from a later k and row on"
     AlignedFloats a, b;
     a.reserve((s.n_tokens + kPanelLanes) * a_stride);
     b.reserve(n_panels * b_stride);
-    const Inputs in(s);
+    const F32Inputs in(s);
     for (uint64_t t = 0; t < s.n_tokens; ++t) {
       std::copy_n(&in.a[t * in.a_stride], s.n_k, a.data() + t * a_stride);
     }

@@ -20,23 +20,21 @@ using test::random_floats;
 namespace {
 
 std::vector<DType> types_with_kernels() {
-  size_t count = 0;
-  const DTypeInfo* types = all_dtypes(count);
   std::vector<DType> result;
-  for (size_t i = 0; i < count; ++i) {
-    if (int16_kernels(types[i].type).product != nullptr) result.push_back(types[i].type);
+  for (const DTypeInfo& info : all_dtypes()) {
+    if (int16_kernels(info.type).product != nullptr) result.push_back(info.type);
   }
   return result;
 }
 
-struct Inputs {
+struct Int16Inputs {
   uint64_t n_cols, n_tokens;
   std::vector<float> x;
   Int16Layout layout;
   AlignedBytes buffer;
   Int16Rows rows;
 
-  Inputs(uint64_t n_cols_, std::vector<float> x_)
+  Int16Inputs(uint64_t n_cols_, std::vector<float> x_)
       : n_cols(n_cols_),
         n_tokens(x_.size() / n_cols_),
         x(std::move(x_)),
@@ -50,7 +48,7 @@ struct Inputs {
 };
 
 /// y[t][row]; max_tiles of tokens at a time.
-std::vector<float> product(const PackedMatrix& w, const Inputs& in,
+std::vector<float> product(const PackedMatrix& w, const Int16Inputs& in,
                            uint64_t max_tiles = Int16Product::kMaxTiles) {
   const Int16Kernels kernels = int16_kernels(w.type);
   const PanelMatrix view = w.view();
@@ -64,7 +62,7 @@ std::vector<float> product(const PackedMatrix& w, const Inputs& in,
   return y;
 }
 
-double exact_sum(const PackedMatrix& w, const Inputs& in, uint64_t t, uint64_t r) {
+double exact_sum(const PackedMatrix& w, const Int16Inputs& in, uint64_t t, uint64_t r) {
   double sum = 0;
   for (uint64_t c = 0; c < w.n_cols; ++c) {
     sum += double{w.values[r * w.n_cols + c]} * in.x[t * w.n_cols + c];
@@ -73,7 +71,8 @@ double exact_sum(const PackedMatrix& w, const Inputs& in, uint64_t t, uint64_t r
 }
 
 /// Relative RMS distance of one row's results from sums in double.
-double row_error(const PackedMatrix& w, const Inputs& in, const std::vector<float>& y, uint64_t r) {
+double row_error(const PackedMatrix& w, const Int16Inputs& in, const std::vector<float>& y,
+                 uint64_t r) {
   double error = 0, norm = 1e-300;
   for (uint64_t t = 0; t < in.n_tokens; ++t) {
     const double sum = exact_sum(w, in, t, r);
@@ -85,7 +84,7 @@ double row_error(const PackedMatrix& w, const Inputs& in, const std::vector<floa
 }
 
 /// Of all rows together.
-double rms_error(const PackedMatrix& w, const Inputs& in, const std::vector<float>& y) {
+double rms_of_errors(const PackedMatrix& w, const Int16Inputs& in, const std::vector<float>& y) {
   double error = 0, norm = 1e-300;
   for (uint64_t i = 0; i < y.size(); ++i) {
     const double sum = exact_sum(w, in, i / w.n_rows, i % w.n_rows);
@@ -108,7 +107,7 @@ TEST_CASE("int16 tiles and their rest hold a token's columns to 2^-16 of the lar
     std::vector<float> x = random_floats(19 * n_cols, 3);
     for (uint64_t c = 0; c < n_cols; ++c) x[17 * n_cols + c] = 0;
     if (n_cols > 400) x[3 * n_cols + 70] = 60.0f, x[18 * n_cols + 300] = -200.0f;
-    const Inputs in(n_cols, x);
+    const Int16Inputs in(n_cols, x);
     uint64_t n_groups_with_rest = 0;
     for (uint64_t i = 0; i < in.layout.n_flags(); ++i) n_groups_with_rest += in.rows.has_rest[i];
     CHECK(n_groups_with_rest == (n_cols > 400 ? 2 : 0));
@@ -147,8 +146,8 @@ TEST_CASE("products in 16-bit fixed point are near the exact sums, of every type
           CAPTURE(n_cols);
           CAPTURE(n_rows);
           CAPTURE(n_tokens);
-          const Inputs in(n_cols, random_floats(n_cols * n_tokens, 9));
-          CHECK(rms_error(w, in, product(w, in)) < 6e-4);
+          const Int16Inputs in(n_cols, random_floats(n_cols * n_tokens, 9));
+          CHECK(rms_of_errors(w, in, product(w, in)) < 6e-4);
         }
       }
     }
@@ -163,8 +162,8 @@ TEST_CASE("outlier channels leave products in fixed point near the exact sums") 
     const PackedMatrix w(type, 2048, 48, 5);
     std::vector<float> x = random_floats(2048 * 20, 9);
     for (uint64_t i = 0; i < x.size(); ++i) x[i] *= i % 2048 % 300 == 7 ? 40.0f : 1.0f;
-    const Inputs in(2048, x);
-    CHECK(rms_error(w, in, product(w, in)) < 6e-4);
+    const Int16Inputs in(2048, x);
+    CHECK(rms_of_errors(w, in, product(w, in)) < 6e-4);
   }
 }
 
@@ -184,7 +183,7 @@ TEST_CASE("a row of small weights is as exact as its neighbours") {
                                 w.panels.data() + p * panel_bytes(DType::q8_0, 256));
   }
   dequantize(DType::q8_0, w.bytes.data(), w.values.data(), w.values.size());
-  const Inputs in(256, random_floats(256 * 40, 9));
+  const Int16Inputs in(256, random_floats(256 * 40, 9));
   const std::vector<float> y = product(w, in);
   for (uint64_t r = 0; r < 32; ++r) CHECK(row_error(w, in, y, r) < 1e-3);
 }
@@ -195,12 +194,12 @@ TEST_CASE("sums in fixed point have the same bits whatever tokens and panels lie
   const PackedMatrix w(DType::q4_k, 2560, 53, 5);
   std::vector<float> x = random_floats(2560 * 70, 9);
   x[2560 * 15 + 100] = x[2560 * 40 + 2100] = 50;  // outliers
-  const std::vector<float> all = product(w, Inputs(2560, x));
-  CHECK(product(w, Inputs(2560, x), 1) == all);
-  CHECK(product(w, Inputs(2560, x), 2) == all);
+  const std::vector<float> all = product(w, Int16Inputs(2560, x));
+  CHECK(product(w, Int16Inputs(2560, x), 1) == all);
+  CHECK(product(w, Int16Inputs(2560, x), 2) == all);
   for (const uint64_t t : {0, 15, 16, 40, 41, 69}) {
     const auto first = x.begin() + static_cast<std::ptrdiff_t>(t * 2560);
-    const std::vector<float> y = product(w, Inputs(2560, {first, first + 2560}));
+    const std::vector<float> y = product(w, Int16Inputs(2560, {first, first + 2560}));
     CHECK(std::memcmp(y.data(), &all[t * 53], 53 * sizeof(float)) == 0);
   }
 }
@@ -210,11 +209,11 @@ TEST_CASE("zeros give zeros, and a token that is not finite spoils no other") {
   if (!amx_in_force(scope)) return;
   const PackedMatrix w(DType::q6_k, 512, 20, 5);
   std::vector<float> x = random_floats(512 * 18, 9);
-  const std::vector<float> before = product(w, Inputs(512, x));
+  const std::vector<float> before = product(w, Int16Inputs(512, x));
   std::fill_n(x.begin(), 512, 0.0f);
   x[512 * 3 + 100] = std::numeric_limits<float>::infinity();
   x[512 * 17 + 5] = std::numeric_limits<float>::quiet_NaN();
-  const std::vector<float> y = product(w, Inputs(512, x));
+  const std::vector<float> y = product(w, Int16Inputs(512, x));
   for (uint64_t t = 0; t < 18; ++t) {
     for (uint64_t r = 0; r < 20; ++r) {
       const float value = y[t * 20 + r];

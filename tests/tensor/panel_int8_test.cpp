@@ -20,12 +20,6 @@ using test::random_floats;
 
 namespace {
 
-std::span<const DTypeInfo> dtypes() {
-  size_t count = 0;
-  const DTypeInfo* types = all_dtypes(count);
-  return {types, count};
-}
-
 Int8Kernels kernels_of(DType type) {
   return with_simd_level([&]<SimdLevel L>() -> Int8Kernels {
     if constexpr (L == SimdLevel::scalar) {
@@ -40,12 +34,12 @@ Int8Kernels kernels_of(DType type) {
   });
 }
 
-struct Inputs {
+struct Int8Inputs {
   std::vector<std::vector<ActivationBlock>> blocks;
   std::vector<const ActivationBlock*> rows;
   std::vector<std::vector<double>> values;  // what the blocks stand for
 
-  Inputs(uint64_t n_cols, uint64_t n_tokens) {
+  Int8Inputs(uint64_t n_cols, uint64_t n_tokens) {
     const std::vector<float> x = random_floats(n_cols * n_tokens, 7);
     for (uint64_t t = 0; t < n_tokens; ++t) {
       blocks.emplace_back(n_activation_blocks(n_cols));
@@ -62,7 +56,7 @@ struct Inputs {
 
 /// Largest distance from the exact product of what both sides stand for, relative to the sum of the
 /// products' magnitudes.
-double worst_error(const PackedMatrix& w, const Inputs& in, const std::vector<float>& y) {
+double worst_error(const PackedMatrix& w, const Int8Inputs& in, const std::vector<float>& y) {
   double worst = 0;
   for (uint64_t r = 0; r < w.n_rows; ++r) {
     for (size_t t = 0; t < in.rows.size(); ++t) {
@@ -223,7 +217,7 @@ TEST_CASE("words: zeros, tiny values, values that are not finite, the same bits 
 
 TEST_CASE("integer kernels of every type: exact integers, float rounding alone") {
   HYBRID_AT_EACH_SIMD_LEVEL();
-  for (const DTypeInfo& info : dtypes()) {
+  for (const DTypeInfo& info : all_dtypes()) {
     const Int8Kernels kernels = kernels_of(info.type);
     const bool is_float = info.block_size == 1;
     CHECK((kernels.one_token == nullptr) == (is_float || simd_level() == SimdLevel::scalar));
@@ -238,7 +232,7 @@ TEST_CASE("integer kernels of every type: exact integers, float rounding alone")
           CAPTURE(n_rows);
           CAPTURE(n_tokens);
           const PackedMatrix w(info.type, n_blocks * info.block_size, n_rows, 5);
-          const Inputs in(w.n_cols, n_tokens);
+          const Int8Inputs in(w.n_cols, n_tokens);
           std::vector<float> y(n_rows * n_tokens, NAN);
           const Int8Product product{w.view(), in.rows.data(), 1, n_tokens, y.data(), n_rows};
           kernels.many_tokens(product, 0, w.view().n_panels());
@@ -328,7 +322,7 @@ double word_error(const PackedMatrix& w, const WordInputs& in, const std::vector
 TEST_CASE("products of words, every type: shapes that are no multiples of blocks and tiles") {
   HYBRID_AT_EACH_SIMD_LEVEL();
   if (simd_level() == SimdLevel::scalar) return;
-  for (const DTypeInfo& info : dtypes()) {
+  for (const DTypeInfo& info : all_dtypes()) {
     if (kernels_of(info.type).many_tokens == nullptr) continue;
     CAPTURE(info.name);
     for (const uint64_t n_blocks : {1, 3, 11}) {
@@ -403,7 +397,7 @@ TEST_CASE("a row of a product has the same bits whatever the panels and tokens b
   if (simd_level() == SimdLevel::scalar) return;
   for (const DType type : {DType::q4_k, DType::q6_k, DType::q8_0, DType::iq2_xs}) {
     const PackedMatrix w(type, 512, 75, 5);
-    const Inputs in(512, 7);
+    const Int8Inputs in(512, 7);
     const Int8Kernels kernels = kernels_of(type);
     std::vector<float> all(75 * 7), parts(75 * 7, NAN);
     kernels.many_tokens({w.view(), in.rows.data(), 1, 7, all.data(), 75}, 0, 5);

@@ -18,18 +18,10 @@ using namespace hybrid;
 using test::AlignedBytes;
 using test::random_weights;
 
-namespace {
-
-std::span<const DTypeInfo> dtypes() {
-  size_t count = 0;
-  const DTypeInfo* types = all_dtypes(count);
-  return {types, count};
-}
-
-}  // namespace
+namespace {}  // namespace
 
 TEST_CASE("packing and unpacking gives the same bytes for every type and shape") {
-  for (const DTypeInfo& info : dtypes()) {
+  for (const DTypeInfo& info : all_dtypes()) {
     CAPTURE(info.name);
     for (const uint64_t n_blocks : {1, 2, 3, 4, 5, 31, 32, 33}) {
       CAPTURE(n_blocks);
@@ -48,7 +40,7 @@ TEST_CASE("packing and unpacking gives the same bytes for every type and shape")
 }
 
 TEST_CASE("a unit holds whole blocks, dword by dword, and nothing else") {
-  for (const DTypeInfo& info : dtypes()) {
+  for (const DTypeInfo& info : all_dtypes()) {
     CAPTURE(info.name);
     const PanelFormat format = panel_format(info.type);
     CHECK(format.n_cols == format.n_blocks * info.block_size);
@@ -62,7 +54,7 @@ TEST_CASE("a unit holds whole blocks, dword by dword, and nothing else") {
 }
 
 TEST_CASE("rows that are missing in the last panel are zeros") {
-  for (const DTypeInfo& info : dtypes()) {
+  for (const DTypeInfo& info : all_dtypes()) {
     CAPTURE(info.name);
     const uint64_t n_cols = 3 * std::max<uint64_t>(32, info.block_size);
     const std::vector<std::byte> bytes = random_weights(info.type, n_cols * 5, 1);
@@ -78,7 +70,7 @@ TEST_CASE("rows that are missing in the last panel are zeros") {
 }
 
 TEST_CASE("the exponent brings every weight below 2^15, and the largest not far below") {
-  for (const DTypeInfo& info : dtypes()) {
+  for (const DTypeInfo& info : all_dtypes()) {
     if (info.type == DType::f32 || info.type == DType::bf16) continue;
     CAPTURE(info.name);
     const uint64_t n_cols = 4 * std::max<uint64_t>(32, info.block_size);

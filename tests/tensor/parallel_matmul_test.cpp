@@ -21,12 +21,6 @@ using namespace hybrid::test;
 
 namespace {
 
-std::span<const DTypeInfo> dtypes() {
-  size_t count = 0;
-  const DTypeInfo* types = all_dtypes(count);
-  return {types, count};
-}
-
 std::vector<float> product(const Weight& w, const std::vector<float>& x, Workers& workers,
                            Precision precision = Precision::normal) {
   const uint64_t n_tokens = x.size() / w.n_cols();
@@ -35,10 +29,6 @@ std::vector<float> product(const Weight& w, const std::vector<float>& x, Workers
   input.set(x.data(), n_tokens, w.n_cols(), precision);
   matmul(w, input, y.data(), workers);
   return y;
-}
-
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
 /// What the level in force may lose, relative RMS over the outputs.
@@ -88,7 +78,7 @@ TEST_CASE("every type at every level is near sums in double over the exact weigh
   HYBRID_AT_EACH_SIMD_LEVEL();
   constexpr uint64_t kCols = 2048, kRows = 71;
   Workers workers(2);
-  for (const DTypeInfo& info : dtypes()) {
+  for (const DTypeInfo& info : all_dtypes()) {
     CAPTURE(info.name);
     const WeightStack w(info.type, kCols, kRows, 1, balanced_weights(info.type, kCols * kRows, 1));
     for (const Spread spread : {Spread::gaussian, Spread::outliers}) {
@@ -114,7 +104,7 @@ TEST_CASE("every type at every level is near sums in double over the exact weigh
 TEST_CASE("every shape: near the exact sums, the same bits packed or not and on any threads") {
   HYBRID_AT_EACH_SIMD_LEVEL();
   Workers one(1), two(2), three(3);
-  for (const DTypeInfo& info : dtypes()) {
+  for (const DTypeInfo& info : all_dtypes()) {
     CAPTURE(info.name);
     const uint64_t unit = info.block_size == 1 ? 40 : info.block_size;
     for (const uint64_t n_cols : {unit, 3 * unit, 5 * unit}) {
@@ -249,7 +239,7 @@ TEST_CASE("an input serves several products, and is made anew for other rows") {
 TEST_CASE("activations of any magnitude: powers of two change nothing but the exponent") {
   HYBRID_AT_EACH_SIMD_LEVEL();
   Workers workers(1);
-  for (const DTypeInfo& info : dtypes()) {
+  for (const DTypeInfo& info : all_dtypes()) {
     CAPTURE(info.name);
     const WeightStack w(info.type, 512, 35, 1, random_weights(info.type, 512 * 35, 1));
     for (const uint64_t n_tokens : {1, 4}) {
@@ -288,7 +278,7 @@ TEST_CASE("what is no number stays none, in its own token alone") {
 TEST_CASE("zeros give zeros, no tokens give nothing") {
   HYBRID_AT_EACH_SIMD_LEVEL();
   Workers workers(1);
-  for (const DTypeInfo& info : dtypes()) {
+  for (const DTypeInfo& info : all_dtypes()) {
     const WeightStack w(info.type, 256, 20, 1, random_weights(info.type, 256 * 20, 1));
     for (const uint64_t n_tokens : {0, 1, 3}) {
       for (const float v : product(w.packed(), std::vector<float>(n_tokens * 256), workers)) {

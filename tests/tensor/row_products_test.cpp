@@ -17,8 +17,8 @@ using namespace hybrid::test;
 namespace {
 
 // Below, at and above vectors of 8 and 16, their tiles, and the 256 elements of a partial sum.
-constexpr uint64_t kLengths[] = {1,  2,  7,   8,   9,   15,  16,  17,  31,  33,  63,
-                                 64, 65, 192, 255, 256, 257, 271, 512, 576, 1000};
+constexpr uint64_t kRowLengths[] = {1,  2,  7,   8,   9,   15,  16,  17,  31,  33,  63,
+                                    64, 65, 192, 255, 256, 257, 271, 512, 576, 1000};
 constexpr uint64_t kCounts[] = {1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 32};
 constexpr uint64_t kGap = 3;  // floats between rows that belong to none
 constexpr float kUntouched = 12345;
@@ -43,7 +43,7 @@ TEST_CASE("dots are the sums of VectorOps::dot, bit for bit, and near those in d
   HYBRID_AT_EACH_SIMD_LEVEL();
   const RowProducts products = row_products();
   const VectorOps vectors = vector_ops();
-  for (const uint64_t n : kLengths) {
+  for (const uint64_t n : kRowLengths) {
     const Matrix w(17, n, 1), x(9, n, 2);
     for (const uint64_t n_rows : {1u, 2u, 3u, 4u, 5u, 8u, 17u}) {
       for (const uint64_t n_x : {1u, 2u, 3u, 4u, 5u, 9u}) {
@@ -75,7 +75,7 @@ TEST_CASE("dots are the sums of VectorOps::dot, bit for bit, and near those in d
 TEST_CASE("weighted sums are near those in double, for any sizes, and touch nothing else") {
   HYBRID_AT_EACH_SIMD_LEVEL();
   const RowProducts products = row_products();
-  for (const uint64_t n : kLengths) {
+  for (const uint64_t n : kRowLengths) {
     for (const uint64_t n_rows : kCounts) {
       const Matrix a(6, n_rows, 3), w(n_rows, n, 4), before(6, n, 5);
       for (const uint64_t n_y : {1u, 3u, 4u, 6u}) {
@@ -108,7 +108,7 @@ TEST_CASE("weighted sums are near those in double, for any sizes, and touch noth
 TEST_CASE("a weighted sum is the same alone as among others, and in parts as at once") {
   HYBRID_AT_EACH_SIMD_LEVEL();
   const RowProducts products = row_products();
-  for (const uint64_t n : kLengths) {
+  for (const uint64_t n : kRowLengths) {
     const Matrix a(9, 32, 6), w(32, n, 7);
     std::vector<float> all(9 * n), parts(9 * n);
     products.add_weighted(a.rows(), 9, w.rows(), 32, n, all.data(), n);
