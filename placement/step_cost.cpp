@@ -41,19 +41,6 @@ double StepCost::step_seconds(const Placement& placement, const StepSize& step) 
   return seconds + hop_seconds(at, 0, 1);  // logits
 }
 
-double StepCost::prompt_seconds(const Placement& placement, uint64_t n_past, uint64_t n_tokens,
-                                uint32_t n_ubatch) const {
-  HYBRID_CHECK(n_ubatch > 0);
-  double seconds = 0;
-  for (uint64_t done = 0; done < n_tokens;) {
-    const uint64_t n = std::min<uint64_t>(n_ubatch, n_tokens - done);
-    const bool is_last = done + n == n_tokens;
-    seconds += step_seconds(placement, {static_cast<uint32_t>(n), n_past + done, is_last});
-    done += n;
-  }
-  return seconds;
-}
-
 double StepCost::read_bytes(const PlacementPiece& piece, const StepSize& step) const {
   const bool is_output = model_.units[piece.unit].kind == UnitKind::output;
   const double n = is_output ? 1 : step.n_tokens;

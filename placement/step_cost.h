@@ -39,10 +39,6 @@ class StepCost {
   /// of reading what of it they need; infinite where a device's flop_rate is needed and not known.
   double step_seconds(const Placement& placement, const StepSize& step) const;
 
-  /// Of n_tokens, in micro-batches, behind n_past positions, with the logits of the last one.
-  double prompt_seconds(const Placement& placement, uint64_t n_past, uint64_t n_tokens,
-                        uint32_t n_ubatch) const;
-
   const std::vector<uint32_t>& pieces_of(uint32_t layer) const { return pieces_[layer]; }
   double piece_seconds(const PlacementPiece& piece, const PlacementDevice& device,
                        const StepSize& step) const;

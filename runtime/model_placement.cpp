@@ -10,10 +10,6 @@ bool LayerPlacement::has_routed(uint32_t processor) const {
                              [&](const PlacedExperts& p) { return p.processor == processor; });
 }
 
-bool ModelPlacement::is_split() const {
-  return std::ranges::any_of(layers, [](const LayerPlacement& l) { return !l.split.empty(); });
-}
-
 ModelPlacement ModelPlacement::on_cpu(uint32_t n_layers) {
   ModelPlacement placement;
   placement.layers.resize(n_layers);

@@ -39,7 +39,6 @@ struct ModelPlacement {
 
   static ModelPlacement on_cpu(uint32_t n_layers);
 
-  bool is_split() const;  // some layer
   /// Numbers each processor's cached layers, in their order.
   void number_cache_layers();
   /// How many layers have their home there.

@@ -14,7 +14,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-struct Files {
+struct CacheFiles {
   TempDir dir;
   std::string model = dir.write("tiny.gguf", tiny_model({.chat_template = "<|im_start|>"}).bytes());
   std::string cache = (dir / "prompt.kv").string();
@@ -38,7 +38,7 @@ void check_refused(const ProgramResult& result, const std::string& message) {
 }  // namespace
 
 TEST_CASE("a second run reuses what the first one saved, to the same text") {
-  const Files f;
+  const CacheFiles f;
   for (const std::string mla : {"0", "1", "2", "3"}) {
     CAPTURE(mla);
     fs::remove(f.cache);
@@ -59,7 +59,7 @@ TEST_CASE("a second run reuses what the first one saved, to the same text") {
 }
 
 TEST_CASE("what does not belong together is one line, and the file stays as it was") {
-  const Files f;
+  const CacheFiles f;
   REQUIRE(generate(f.model, "In the beginning", {"--cache-file", f.cache}).exit_code == 0);
   const std::string bytes = read_text(f.cache);
   check_refused(generate(f.model, "In", {"--cache-file", f.cache, "-ctk", "q8_0"}),
@@ -77,7 +77,7 @@ TEST_CASE("what does not belong together is one line, and the file stays as it w
 }
 
 TEST_CASE("Ctrl-C saves what is complete") {
-  const Files f;
+  const CacheFiles f;
   // A prompt that would take minutes.
   const std::string text = f.dir.write("long.txt", std::string(300000, 'a')).string();
   const ProgramResult stopped =
@@ -96,7 +96,7 @@ TEST_CASE("Ctrl-C saves what is complete") {
 }
 
 TEST_CASE("what was computed is saved though no one reads the text") {
-  const Files f;
+  const CacheFiles f;
   if (!fs::exists("/dev/full")) return;
   const ProgramResult result = generate(f.model, "In the beginning", {"--cache-file", f.cache},
                                         {.stdout_file = "/dev/full"});
@@ -106,7 +106,7 @@ TEST_CASE("what was computed is saved though no one reads the text") {
 }
 
 TEST_CASE("chat begins with what an earlier one held") {
-  const Files f;
+  const CacheFiles f;
   const std::string demo = HYBRID_TEST_SOURCE_DIR "/models/demo/hybrid-run-demo.gguf";
   const std::vector<std::string> words{
       "chat",   "-m", demo, "--chat-template", "deepseek2", "-n", "5",

@@ -147,8 +147,6 @@ TEST_CASE("a step takes what its parts take at measured rates") {
   const StepSize batch{.n_tokens = 64, .n_past = 50};
   CHECK(cost.step_seconds(placement, batch) ==
         doctest::Approx(0.5 + layer + matrix + 8000 * expert_ns * 1e-9 + matrix).epsilon(1e-6));
-  CHECK(cost.prompt_seconds(placement, 0, 128, 64) ==
-        doctest::Approx(2 * cost.step_seconds(placement, batch) - matrix).epsilon(1e-9));
   // From the disk at 100 bytes a second, longer than its products take.
   model.pieces[1].on_disk = true;
   devices[0].speed.disk_rate = 100;
