@@ -178,7 +178,7 @@ void HostOps::route(const LayerWeights& w, uint32_t moe_layer, const float* logi
       std::ranges::copy(now_->batch.replay->token(moe_layer, token), row_ids.begin());
       weigh_choice(moe, row, row_ids, row_weights);
     } else {
-      route_token(moe, row, w.router_bias, row_ids, row_weights);
+      route_token(moe, row, w.host_router_bias, row_ids, row_weights);
     }
     if (now_->batch.record != nullptr) {
       std::ranges::copy(row_ids, now_->batch.record->token(moe_layer, token).begin());

@@ -138,7 +138,7 @@ void bind_experts(Binder& bind, const std::string& layer, const ModelConfig& c, 
   if (moe.selection_bias || bind.has(layer + "exp_probs_b.bias")) {
     if (!moe.selection_bias)
       bind.refuse(layer + "exp_probs_b.bias", "the first MoE layer has none");
-    w.router_bias = bind.get_vector(layer + "exp_probs_b.bias", moe.n_experts);
+    w.router_bias = w.host_router_bias = bind.get_vector(layer + "exp_probs_b.bias", moe.n_experts);
   }
   w.experts.push_back({0, moe.n_experts, {}});
   ExpertWeights& experts = w.experts.back().w;

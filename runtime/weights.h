@@ -42,6 +42,7 @@ struct LayerWeights {
   FfnWeights dense;                 // leading dense layers
   Weight router;                    // {n_embd, n_experts}; empty in dense layers
   FloatVector router_bias;          // [n_experts] or empty
+  FloatVector host_router_bias;     // the same for the CPU, which routes where choices are recorded
   std::vector<ExpertPart> experts;  // one, unless the layer's are split (split_experts())
   FfnWeights shared;                // empty without shared experts
 };
