@@ -39,11 +39,12 @@ inline uint64_t mla_absorbed_scratch_bytes(const MlaAbsorbedArgs& args) {
 }
 CudaStatus mla_absorbed_cuda(const MlaAbsorbedArgs& args, CudaStream stream);
 
-/// Splits that give each of n_sms multiprocessors a block, of at least 64 positions each.
+/// Splits of at least 64 positions, so many that each of n_sms multiprocessors has at most one
+/// block: a second would wait, for all of its shared memory, until the first is done.
 inline uint32_t mla_absorbed_splits(uint32_t n_heads, uint32_t n_tokens, uint32_t n_positions,
                                     uint32_t n_sms) {
   const uint32_t n_groups = (n_heads + kAbsorbedHeads - 1) / kAbsorbedHeads * n_tokens;
-  const uint32_t wanted = (n_sms + n_groups - 1) / n_groups;
+  const uint32_t wanted = n_sms < n_groups ? 1 : n_sms / n_groups;
   const uint32_t most = n_positions < 128 ? 1 : n_positions / 64;
   return wanted < most ? wanted : most;
 }

@@ -41,11 +41,20 @@ HYBRID_DEVICE double group_score(const double* scores, uint32_t n, bool takes_ma
   return takes_max || n == 1 ? best : best + second;
 }
 
+/// An integer that is ordered as the score is, which is not NaN. GPUs for displays compare integers
+/// many times faster than doubles.
+HYBRID_DEVICE int64_t order_of(double score) {
+  int64_t bits;
+  memcpy(&bits, &score, sizeof(bits));
+  if (bits >= 0) return bits;
+  return bits == INT64_MIN ? 0 : bits ^ INT64_MAX;  // -0 is 0
+}
+
 /// How many of n scores come before score i.
-HYBRID_DEVICE uint32_t rank_of(const double* scores, uint32_t n, uint32_t i) {
-  const double mine = scores[i];
+HYBRID_DEVICE uint32_t rank_of(const int64_t* orders, uint32_t n, uint32_t i) {
+  const int64_t mine = orders[i];
   uint32_t rank = 0;
-  for (uint32_t j = 0; j < n; ++j) rank += scores[j] > mine || (scores[j] == mine && j < i);
+  for (uint32_t j = 0; j < n; ++j) rank += orders[j] > mine || (orders[j] == mine && j < i);
   return rank;
 }
 
@@ -55,7 +64,8 @@ router_kernel(const RouterRule rule, const float* logits, uint64_t stride, const
               int32_t* ids, float* weights) {
   HYBRID_SHARED(p, double[kMaxCudaExperts]);
   HYBRID_SHARED(scores, double[kMaxCudaExperts]);
-  HYBRID_SHARED(group_scores, double[kMaxCudaGroups]);
+  HYBRID_SHARED(orders, int64_t[kMaxCudaExperts]);
+  HYBRID_SHARED(group_orders, int64_t[kMaxCudaGroups]);
   HYBRID_SHARED(group_ranks, uint32_t[kMaxCudaGroups]);
   HYBRID_SHARED(parts, double[kRouterThreads / 32]);
   HYBRID_SHARED(chosen, uint32_t[kMaxCudaExperts]);
@@ -82,18 +92,21 @@ router_kernel(const RouterRule rule, const float* logits, uint64_t stride, const
   if (rule.has_groups) {
     const uint32_t group_size = n / rule.n_groups;
     if (thread < rule.n_groups) {
-      group_scores[thread] = group_score(scores + thread * group_size, group_size, rule.takes_max);
+      group_orders[thread] =
+          order_of(group_score(scores + thread * group_size, group_size, rule.takes_max));
     }
     __syncthreads();
-    if (thread < rule.n_groups) group_ranks[thread] = rank_of(group_scores, rule.n_groups, thread);
-    __syncthreads();
-    for (uint32_t e = thread; e < n; e += kRouterThreads) {
-      if (group_ranks[e / group_size] >= rule.n_groups_used) scores[e] = masked_score();
-    }
+    if (thread < rule.n_groups) group_ranks[thread] = rank_of(group_orders, rule.n_groups, thread);
     __syncthreads();
   }
   for (uint32_t e = thread; e < n; e += kRouterThreads) {
-    const uint32_t rank = rank_of(scores, n, e);
+    const bool is_masked =
+        rule.has_groups && group_ranks[e / (n / rule.n_groups)] >= rule.n_groups_used;
+    orders[e] = order_of(is_masked ? masked_score() : scores[e]);
+  }
+  __syncthreads();
+  for (uint32_t e = thread; e < n; e += kRouterThreads) {
+    const uint32_t rank = rank_of(orders, n, e);
     if (rank < rule.n_used) chosen[rank] = e;
   }
   __syncthreads();

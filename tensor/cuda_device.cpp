@@ -13,6 +13,7 @@ struct CudaDevice::Impl {
   const int index;
   CudaDeviceInfo info{};
   std::string error = {};  // of the first failure; empty: none
+  bool is_lost = false;    // it did not answer in time
 
   std::string title() const { return fmt::format("CUDA{} ({})", index, printable(info.name)); }
 
@@ -41,6 +42,7 @@ struct CudaDevice::Impl {
       status = query();
     }
     if (status == api.not_ready) {
+      is_lost = true;
       error = fmt::format("{}: no answer for {} s while the host waited for {}", title(),
                           std::chrono::duration<double>(limit).count(), what);
     } else {
@@ -184,6 +186,7 @@ std::byte* CudaDevice::take(DeviceMemory::Where where, uint64_t n_bytes, const s
 }
 
 void CudaDevice::give_back(DeviceMemory::Where where, std::byte* data) {
+  if (impl_->is_lost) return;  // it would wait for the device, and nobody would learn why
   const bool on_device = where == DeviceMemory::Where::device;
   const int status = (on_device ? impl_->api.free : impl_->api.free_pinned)(impl_->index, data);
   impl_->keep(on_device ? "cudaFree" : "cudaFreeHost", 0, status);

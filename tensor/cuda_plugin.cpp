@@ -31,7 +31,8 @@ std::unique_ptr<CudaPlugin> CudaPlugin::open(const std::vector<std::filesystem::
   std::error_code error;
   for (const std::filesystem::path& path : paths) {
     if (!std::filesystem::exists(path, error)) continue;
-    void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+    // Once opened it stays: CUDA's runtime, which is inside, has work of its own until the end.
+    void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (library == nullptr) {
       reason = fmt::format("{} cannot be opened: {}", printable(path.string()), last_dl_error());
       return nullptr;

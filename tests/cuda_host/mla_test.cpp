@@ -157,7 +157,9 @@ TEST_CASE("cuda: absorbed attention with large numbers overflows nowhere") {
 
 TEST_CASE("cuda: splits fill the machine, with 64 positions or more each") {
   CHECK(mla_absorbed_splits(128, 1, 100, 132) == 1);
-  CHECK(mla_absorbed_splits(128, 1, 32768, 132) == 17);
+  CHECK(mla_absorbed_splits(128, 1, 32768, 132) == 16);
+  CHECK(mla_absorbed_splits(128, 1, 32768, 82) == 10);  // 80 blocks, not 88
+  CHECK(mla_absorbed_splits(128, 32, 32768, 132) == 1);
   CHECK(mla_absorbed_splits(16, 1, 512, 128) == 8);
   CHECK(mla_absorbed_splits(16, 4, 32768, 128) == 32);
 }
