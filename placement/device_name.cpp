@@ -69,7 +69,7 @@ std::optional<DeviceName> parse_device(std::string_view word) {
 
 std::string unknown_device_text(std::string_view word) {
   const std::string nearest = nearest_device(word);
-  return fmt::format("unknown device '{}'{}; devices are CPU, CUDA0.., SIM0.., NODE0.., DISK",
+  return fmt::format("unknown device '{}'{}; devices are CPU, CUDA0.., SIM0.., DISK",
                      printable(word), nearest.empty() ? "" : " (did you mean " + nearest + "?)");
 }
 

@@ -37,7 +37,7 @@ std::string text_of(DeviceName device);
 std::optional<DeviceName> parse_device(std::string_view word);
 
 /// Why a word is no device, with what was probably meant: "unknown device 'CUDA' (did you mean
-/// CUDA0?); devices are CPU, CUDA0.., SIM0.., NODE0.., DISK".
+/// CUDA0?); devices are CPU, CUDA0.., SIM0.., DISK".
 std::string unknown_device_text(std::string_view word);
 
 }  // namespace hybrid

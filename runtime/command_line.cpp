@@ -52,8 +52,10 @@ size_t parse_option(const std::vector<std::string>& words, size_t i, Options& op
   if (spec == nullptr) unknown_flag(flag);
   ++i;
   if (!value && spec->kind == OptionKind::toggle) {
-    value =
-        i < words.size() && is_toggle_value(*spec, options.command(), words[i]) ? words[i++] : "1";
+    const bool has_word = i < words.size() && !words[i].starts_with("-") &&
+                          !words[i].ends_with(".gguf");  // another mistake
+    const bool has_value = i < words.size() && is_toggle_value(*spec, options.command(), words[i]);
+    value = has_word || has_value ? words[i++] : "1";
   } else if (!value) {
     if (i == words.size()) fail_usage("{} needs a value ({})", flag, spec->value_name);
     value = words[i++];

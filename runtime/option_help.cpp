@@ -11,7 +11,11 @@ namespace {
 
 /// Flags people bring from llama.cpp and ik_llama.cpp that mean nothing here.
 constexpr std::string_view kMapped = "files are always mapped";
-constexpr std::string_view kCpuOnly = "this version runs on the CPU alone";
+constexpr std::string_view kDevice = "use --device cuda:N";
+constexpr std::string_view kSplit = "layers are divided by -ngl with -ts, or by -ot";
+constexpr std::string_view kCacheHome = "a layer's cache lies where its attention is; use -ot";
+constexpr std::string_view kFit = "what no rule places is fitted; `hybrid-run plan` shows it";
+constexpr std::string_view kStreaming = "experts are computed where they lie in this version";
 constexpr std::string_view kChat = "use the command `chat`";
 constexpr std::string_view kFileScaling = "the file's own scaling is used";
 constexpr std::string_view kNoDownload = "nothing is downloaded; give a file with -m";
@@ -21,13 +25,47 @@ constexpr std::pair<std::string_view, std::string_view> kForeignFlags[] = {
     {"--mmap", kMapped},
     {"--no-mmap", kMapped},
     {"--mlock", kMapped},
-    {"-mg", kCpuOnly},
-    {"--main-gpu", kCpuOnly},
-    {"-sm", kCpuOnly},
-    {"--split-mode", kCpuOnly},
-    {"-nkvo", kCpuOnly},
-    {"--no-kv-offload", kCpuOnly},
-    {"--fit", kCpuOnly},
+    {"-mmp", kMapped},
+    {"-mg", kDevice},
+    {"--main-gpu", kDevice},
+    {"-dev", kDevice},
+    {"-sm", kSplit},
+    {"--split-mode", kSplit},
+    {"-nkvo", kCacheHome},
+    {"--no-kv-offload", kCacheHome},
+    {"-kvu", "each run has one sequence, and its cache is one"},
+    {"--fit", kFit},
+    {"-fit", kFit},
+    {"-cmoe", "use --cpu-moe"},
+    {"-ncmoe", "use --n-cpu-moe N"},
+    {"--list-devices", "`hybrid-run topology` shows them"},
+    {"--rpc", "there are no remote devices"},
+    {"--mla-use", "use -mla"},
+    {"-no-fmoe", "use -fmoe 0"},
+    {"--no-fused-moe", "use -fmoe 0"},
+    {"--no-repack", "use -rtr 0"},
+    {"-op", kStreaming},
+    {"--offload-policy", kStreaming},
+    {"--no-op-offload", kStreaming},
+    {"-ooae", kStreaming},
+    {"--prompt-cache", "use --cache-file"},
+    {"--prompt-cache-all", "use --cache-file, which keeps all of it"},
+    {"-md", "there is no speculative decoding in this version"},
+    {"--draft-max", "there is no speculative decoding in this version"},
+    {"-cb", kServe},
+    {"--cont-batching", kServe},
+    {"--poll", "threads spin for a while and sleep; there is nothing to set"},
+    {"--prio", "use nice"},
+    {"-lv", "use -v"},
+    {"--log-verbosity", "use -v"},
+    {"-st", "use the command `run`"},
+    {"--single-turn", "use the command `run`"},
+    {"-sysf", "use `chat --system TEXT`"},
+    {"--temperature", "use --temp"},
+    {"--samplers", kSampling},
+    {"--typical", kSampling},
+    {"--grammar", "there are no grammars in this version"},
+    {"--grammar-file", "there are no grammars in this version"},
     {"-cnv", kChat},
     {"--conversation", kChat},
     {"-i", kChat},
@@ -53,7 +91,8 @@ constexpr std::pair<std::string_view, std::string_view> kForeignFlags[] = {
     {"-muge", "merged gate and up tensors are read as they are"},
     {"-mqkv", "projections are read as they are"},
     {"-gr", "there is no graph to reuse"},
-    {"-thp", "weights are read from the mapped file"},
+    {"-grt", "there is no graph"},
+    {"-thp", "packed weights (-rtr 1) lie in huge pages where the system has some"},
     {"--override-kv", "correct the file instead"},
     {"--rope-scaling", kFileScaling},
     {"--rope-freq-base", kFileScaling},
@@ -102,7 +141,7 @@ std::string option_line(const OptionSpec& o) {
   std::string right(o.help);
   if (!o.choices.empty()) right += fmt::format(" ({})", o.choices);
   if (!o.list_commands.empty())
-    right += fmt::format("; `{}` takes a list, A,B,..", o.list_commands);
+    right += fmt::format("; a list, A,B,.., for {}", join(split(o.list_commands, ' '), " and "));
   const std::string_view shown = o.default_text.empty() ? o.default_value : o.default_text;
   if (!shown.empty()) right += fmt::format(" [{}]", shown);
   if (o.available == "-") {

@@ -98,6 +98,16 @@ std::string checked(const OptionSpec& spec, std::string value, std::string_view 
   return value;
 }
 
+/// The commands that know an option as it was typed: a short name may be of several options.
+std::vector<std::string> owners_of(std::string_view typed, const OptionSpec& spec) {
+  std::vector<std::string> owners = split(spec.commands, ' ');
+  for (const OptionSpec& other : option_table()) {
+    if (&other == &spec || typed != other.short_name) continue;
+    for (std::string& command : split(other.commands, ' ')) owners.push_back(std::move(command));
+  }
+  return owners;
+}
+
 }  // namespace
 
 std::optional<bool> parse_toggle(std::string_view word) {
@@ -110,7 +120,7 @@ void Options::set(const OptionSpec& spec, std::string value, std::string_view ty
                   ValueSource source) {
   if (!applies_to(spec, command_)) {
     fail_usage("{} has no meaning for `{}`; it belongs to: {}", typed, command_,
-               join(split(spec.commands, ' '), ", "));
+               join(owners_of(typed, spec), ", "));
   }
   const bool is_list = takes_list(spec, command_);
   std::vector<std::string> added = is_list ? split(value, ',') : std::vector{std::move(value)};

@@ -1,3 +1,5 @@
+#include <csignal>
+
 #include "base/error.h"
 #include "base/text.h"
 #include "runtime/commands/command.h"
@@ -8,6 +10,8 @@ TraceFile::TraceFile(const Options& options) {
   const auto path = options.find("trace");
   if (!path) return;
   path_ = *path;
+  // A reader of our output that goes away must not take the trace with it.
+  std::signal(SIGPIPE, SIG_IGN);
   file_.emplace(path_);
 }
 

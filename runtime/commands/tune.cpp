@@ -281,11 +281,11 @@ void tune(const Options& options) {
   log_nodes(options, engine);
   Tuner tuner(options, engine);
   tuner.tune(options.get_number("seconds"));
-  print(tuner.report());
-  flush_stdout();
   keep(tuner.settings());
   plot.write(tuner.plot());
   config_file.write(tuner.config());
+  print(tuner.report());  // last: a reader that went away ends the program
+  flush_stdout();
 }
 
 }  // namespace hybrid::commands

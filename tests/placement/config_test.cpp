@@ -64,7 +64,7 @@ TEST_CASE("what is wrong is told with the place of the value") {
         "closing parenthesis, at character 6");
   CHECK(error(R"({"rules": [{"pattern": "a", "device": "cuda:1"}]})") ==
         "line 1, column 39: key \"rules[0].device\": unknown device 'cuda:1' (did you mean "
-        "CUDA1?); devices are CPU, CUDA0.., SIM0.., NODE0.., DISK");
+        "CUDA1?); devices are CPU, CUDA0.., SIM0.., DISK");
   CHECK(error(R"({"rules": [{"pattern": "[", "device": "CPU"}]})")
             .starts_with("line 1, column 24: key \"rules[0].pattern\": rule [=CPU: not a regular"));
   CHECK(error(R"({"rules": ["a=CPU,b=DISK"]})") ==

@@ -101,7 +101,11 @@ TEST_CASE("bench takes lists, others do not") {
   CHECK(error("bench -r 1,2").starts_with("-r: expected a whole number"));
   CHECK(error("run -t 1,2") == "-t: expected a whole number from 1 to 4096, found '1,2'");
   CHECK(error("run -t 1 -t 2") == "-t is given twice: '1' and '2'");
-  CHECK(error("run -fmoe 1,1") == "unexpected word '1,1'; options begin with a dash");
+  CHECK(error("run -fmoe 1,1").starts_with("-fmoe: expected 0, 1"));
+  CHECK(error("run -fa auto").starts_with("-fa: expected 0, 1"));
+  CHECK(error("run -fa m.gguf") == "unexpected word 'm.gguf'; name the model with -m");
+  CHECK(error("eval -c 100") ==
+        "-c has no meaning for `eval`; it belongs to: perplexity, run, chat, plan");
 }
 
 TEST_CASE("the table holds together") {
