@@ -26,13 +26,6 @@ size_t reusable_prefix(const Sequence& sequence, std::span<const TokenId> prompt
 }
 
 /// Why a run does better without the devices that were found; or "".
-std::string why_not_used(const PlacementPlan& plan) {
-  if (!plan.not_possible.empty()) return plan.not_possible;
-  uint64_t n_bytes = 0;
-  for (size_t d = 1; d < plan.loads.size(); ++d) n_bytes += plan.loads[d].n_bytes();
-  return n_bytes > 0 ? "" : "nothing of this model would be faster there, or there is no room";
-}
-
 }  // namespace
 
 std::string_view name_of(FinishReason reason) {
@@ -96,7 +89,6 @@ void Engine::place(uint32_t n_ctx) {
     }
   }
   if (!plan.fits()) throw Error(hybrid::why_not(view, plan));
-  if (!plan.not_possible.empty()) throw Error(plan.not_possible);
   model_.place(plan.where, open_devices(machine_));
 }
 

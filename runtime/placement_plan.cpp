@@ -239,7 +239,6 @@ void add_findings(const ModelConfig& config, PlacementPlan& plan) {
                                   .node_bytes = plan.machine.node_bytes,
                                   .cpu_bytes = plan.loads.front().n_bytes()});
   add_disk_findings(plan);
-  if (!plan.not_possible.empty()) plan.findings.push_back(plan.not_possible);
   if (std::string text = unusable_text(config, plan); !text.empty()) {
     plan.findings.push_back(std::move(text));
   }
@@ -272,6 +271,7 @@ uint32_t largest_context(const ModelView& view, const RunSettings& settings,
 std::string why_not(const ModelView& view, const PlacementPlan& plan) {
   if (plan.fits()) return {};
   if (!plan.refusal.empty()) return plan.refusal;
+  if (plan.fit.fits()) return plan.not_possible;
   if (!plan.machine.is_described() && plan.devices.size() == 1) {
     return plan.run.why_not(plan.devices.front().budget_bytes);  // in the words of `run`
   }
@@ -282,6 +282,13 @@ std::string why_not(const ModelView& view, const PlacementPlan& plan) {
                         format_bytes(plan.devices[d].budget_bytes), terms_text(plan, d));
   }
   return text + advice(view, plan);
+}
+
+std::string why_not_used(const PlacementPlan& plan) {
+  if (!plan.not_possible.empty()) return plan.not_possible;
+  uint64_t n_bytes = 0;
+  for (size_t d = 1; d < plan.loads.size(); ++d) n_bytes += plan.loads[d].n_bytes();
+  return n_bytes > 0 ? "" : "nothing of this model would be faster there, or there is no room";
 }
 
 }  // namespace hybrid

@@ -32,13 +32,14 @@ struct PlacementPlan {
   std::vector<std::string> findings = {};  // lint_placement()
   uint64_t disk_bytes = 0;                 // that rules leave in the mapped file
   bool disk_fits = false;                  // in memory, beside all else: the system keeps it there
-  std::string refusal = {};                // why attention cannot run with these options; or ""
+  std::string refusal = {};                // why no run begins with these options; or ""
 
   ModelPlacement where = {};      // the same by parts of the model
   std::string not_possible = {};  // why no run can place its parts so; or ""
   std::string missing = {};       // the same, where this machine lacks a library for it; or ""
 
-  bool fits() const { return refusal.empty() && fit.fits(); }
+  /// A run would begin.
+  bool fits() const { return refusal.empty() && not_possible.empty() && fit.fits(); }
 };
 
 /// Throws Error for a rule whose device the machine does not have.
@@ -55,5 +56,9 @@ uint32_t largest_context(const ModelView& view, const RunSettings& settings,
 /// Why it does not fit, with what would help: "CUDA0: 26.1 GiB for 23.5 GiB: ...". "" where it
 /// does.
 std::string why_not(const ModelView& view, const PlacementPlan& plan);
+
+/// Why a run leaves GPUs alone that nobody asked for by a name, a rule or a number; "" where it
+/// uses them.
+std::string why_not_used(const PlacementPlan& plan);
 
 }  // namespace hybrid

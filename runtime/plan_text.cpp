@@ -309,11 +309,14 @@ std::string verdict_text(const ModelHeaders& model, const PlacementPlan& plan,
                          uint32_t largest_context) {
   const std::string reason = why_not(model, plan);
   std::string out = reason.empty() ? "\nfits: true\n" : "\nfits: false: " + reason + "\n";
-  out += largest_context > 0 ? fmt::format("largest context that fits: {}{}\n", largest_context,
-                                           largest_context + kContextStep > model.config.n_ctx_train
-                                               ? ", all that the model was trained for"
-                                               : "")
-                             : "no context fits\n";
+  if (largest_context > 0) {
+    out += fmt::format("largest context that fits: {}{}\n", largest_context,
+                       largest_context + kContextStep > model.config.n_ctx_train
+                           ? ", all that the model was trained for"
+                           : "");
+  } else if (plan.refusal.empty() && plan.not_possible.empty()) {
+    out += "no context fits\n";  // else it is not for want of room
+  }
   out += predicted_text(plan);
   for (const std::string& warning : plan_warnings(model, plan)) {
     out += "warning: " + warning + "\n";

@@ -144,4 +144,6 @@ void set_simd_level(SimdLevel level) {
   level_in_force() = level;
 }
 
+void assume_simd_level(SimdLevel level) { level_in_force() = level; }
+
 }  // namespace hybrid

@@ -39,6 +39,10 @@ std::string simd_level_reason();
 /// Throws Error where the processor lacks the level. Not to be called while kernels run.
 void set_simd_level(SimdLevel level);
 
+/// Takes the level of another machine, which this processor may lack: for plans of what would run
+/// there. No kernel may run afterwards.
+void assume_simd_level(SimdLevel level);
+
 /// Calls f.operator()<L>() for the level in force. At amx that of avx512_vnni: the matrix units
 /// serve products alone, whose ops ask for them by themselves.
 template <class F>

@@ -108,10 +108,57 @@ TEST_CASE("plan: what is wrong is one line") {
   check({"plan", "-m", f.model, "--save", f.model}, 1, "already uses that file");
   check({"plan", "-m", f.model, "--machine", "/none.json"}, 1, "/none.json");
   check({"plan", "-m", f.model, "-ot", "exps=GPU"}, 2, "did you mean CUDA0?");
-  check({"plan", "-m", f.model, "-ot", "exps=CUDA0"}, 1, "this machine has no CUDA0");
-  check({"plan", "-m", f.model, "-ngl", "99"}, 1, "-ngl 99: there is no GPU");
-  check({"plan", "-m", f.model, "-ts", "1,x"}, 2, "-ts: expected shares");
+  check({"plan", "-m", f.model, "-ngl", "0", "-ts", "1,x"}, 2, "-ts: expected shares");
+  check({"plan", "-m", f.model, "-ts", "1,1"}, 2, "give -ngl, too");
   check({"plan", "-m", f.model, "-n", "5"}, 2, "-n");
+}
+
+TEST_CASE("what the machine has no device for is a plan that does not fit") {
+  const Files f;
+  const std::string machine =
+      f.dir
+          .write("machine.json", R"({"name": "one GPU", "gpus": [{"name": "tiny", "memory_gib": 8}],
+        "cpu": {"sockets": 1, "cores": 4, "isa": "avx2", "memory_gib": 8}})")
+          .string();
+  const auto reason = [&](std::vector<std::string> words) -> std::string {
+    words.insert(words.begin(), {"-m", f.model});
+    const Json json = plan_of(words);
+    CHECK(json["fits"] == false);
+    return json["why_not"];
+  };
+  CHECK(reason({"-ot", "exps=CUDA77"}).find("this machine has no CUDA77") != std::string::npos);
+  CHECK(reason({"--device", "cuda:77"}).find("CUDA77") != std::string::npos);
+  CHECK(reason({"--machine", machine, "--device", "cuda:1"}).find("has no CUDA1") !=
+        std::string::npos);
+  CHECK(reason({"--machine", machine, "--device", "sim"}).find("SIM0 cannot") != std::string::npos);
+  CHECK(reason({"--machine", machine, "--numa", "isolate"}).find("node_bandwidth_gbs") !=
+        std::string::npos);
+  CHECK(reason({"--machine", machine, "-ngl", "99", "-mla", "0"}).find("-mla 0") !=
+        std::string::npos);
+  // And not all of a described machine need be used.
+  const std::vector<std::string> words{"-m", f.model, "--machine", machine};
+  CHECK(plan_of(words)["devices"].size() == 2);
+  std::vector<std::string> cpu = words;
+  cpu.insert(cpu.end(), {"--device", "none"});
+  CHECK(plan_of(cpu)["devices"].size() == 1);
+  CHECK(plan_of(cpu)["fits"] == true);
+}
+
+TEST_CASE("a described machine's level is planned, whatever this processor has") {
+  const Files f;
+  const auto level = [&](const char* isa, std::vector<std::string> words) -> std::string {
+    const std::string machine =
+        f.dir
+            .write("machine.json", std::string(R"({"name": "other", "cpu": {"sockets": 1,
+          "cores": 4, "memory_gib": 8, "isa": ")") +
+                                       isa + "\"}}")
+            .string();
+    words.insert(words.begin(), {"-m", f.model, "--machine", machine});
+    return plan_of(words)["isa"];
+  };
+  CHECK(level("avx2", {}) == "avx2");
+  CHECK(level("amx", {}) == "amx");
+  CHECK(level("avx2", {"--isa", "amx"}) == "amx");
 }
 
 TEST_CASE("plan for a described machine, saved and planned again, is the same plan") {
@@ -148,7 +195,10 @@ TEST_CASE("a GPU is refused where there is none, and not missed where nobody ask
     MESSAGE("not tested: there is a GPU here");
     return;
   }
-  for (const char* command : {"plan", "run", "bench"}) {
+  const Json plan = plan_of({"-m", f.model, "--device", "cuda:0"});
+  CHECK(plan["fits"] == false);
+  CHECK(plan["why_not"] == "there is no CUDA0: " + reason);
+  for (const char* command : {"run", "bench"}) {
     std::vector<std::string> words{command, "-m", f.model, "--device", "cuda:0"};
     if (command == std::string("run")) words.insert(words.end(), {"-p", "x"});
     const ProgramResult named = run_program(words);
@@ -253,9 +303,10 @@ TEST_CASE("--numa of a described machine: two sockets, one, and pages anywhere")
     CHECK(both < 2 * one);  // they have to meet
     if (of == &r1) CHECK(both >= 1.7 * one);
   }
-  CHECK(run_program(
-            {"plan", "-m", r1, "--numa", "isolate", "--machine", machines + "1x24gb-512gib.json"})
-            .err.find("does not say how fast its nodes read") != std::string::npos);
+  const Json unknown =
+      plan_of({"-m", r1, "--numa", "isolate", "--machine", machines + "1x24gb-512gib.json"});
+  CHECK(unknown["why_not"].get<std::string>().find("does not say how fast its nodes read") !=
+        std::string::npos);
   CHECK(run_program({"plan", "-m", r1, "--numa", "numactl", "--machine",
                      machines + "2x-xeon-6980p-1536gib.json"})
             .exit_code == 2);
