@@ -15,7 +15,7 @@ if [[ -n $missing ]]; then
 fi
 
 if [[ ! -x build/release/hybrid-run ]]; then
-  echo "Will build hybrid-run into build/release (3 to 4 minutes on 2 cores)." >&2
+  echo "Will build hybrid-run into build/release (some minutes on 2 cores)." >&2
   cmake --preset release -DHYBRID_TESTS=OFF >build-quickstart.log 2>&1 &&
     cmake --build --preset release --target hybrid-run >>build-quickstart.log 2>&1 || {
     tail -n 30 build-quickstart.log >&2
