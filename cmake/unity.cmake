@@ -1,5 +1,5 @@
 # The files of a folder are compiled in a few groups, by their first letters: what they all include is
-# read once a group, which halves the time of a build. A new file joins a group and leaves the others as
+# read once a group, which spares a third of a build's time. A new file joins a group and leaves the others as
 # they are. Names without linkage must differ within a group. For work on a file,
 # -DHYBRID_UNITY=OFF compiles each alone.
 

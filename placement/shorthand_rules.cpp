@@ -83,7 +83,9 @@ std::vector<PlacementRule> shorthand_rules(const PlacementShorthands& s, uint32_
                      {},
                      fmt::format("--n-cpu-moe {}", *s.n_cpu_moe)});
   }
-  if (!s.n_gpu_layers && !s.tensor_split.empty()) fail("-ts: it shares out the layers of -ngl");
+  if (!s.n_gpu_layers && !s.tensor_split.empty()) {
+    fail_usage("-ts: it shares out the layers of -ngl; give -ngl, too");
+  }
   if (s.n_gpu_layers) {
     auto more = gpu_layer_rules(*s.n_gpu_layers, s.tensor_split, n_layers, gpus);
     rules.insert(rules.end(), more.begin(), more.end());

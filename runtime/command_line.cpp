@@ -33,12 +33,6 @@ std::string without_dashes(std::string_view flag) {
              nearest.empty() ? "; see hybrid-run --help" : "; did you mean --" + nearest + "?");
 }
 
-/// A toggle may stand bare: only what can be its value is taken as one.
-bool is_toggle_value(const OptionSpec& spec, std::string_view command, const std::string& word) {
-  const bool is_list = takes_list(spec, command) && word.find(',') != std::string::npos;
-  return is_list ? !word.starts_with("-") : parse_toggle(word).has_value();
-}
-
 /// Reads the option at words[i]; returns the index behind it and its value.
 size_t parse_option(const std::vector<std::string>& words, size_t i, Options& options) {
   std::string flag = words[i];
@@ -52,10 +46,10 @@ size_t parse_option(const std::vector<std::string>& words, size_t i, Options& op
   if (spec == nullptr) unknown_flag(flag);
   ++i;
   if (!value && spec->kind == OptionKind::toggle) {
-    const bool has_word = i < words.size() && !words[i].starts_with("-") &&
-                          !words[i].ends_with(".gguf");  // another mistake
-    const bool has_value = i < words.size() && is_toggle_value(*spec, options.command(), words[i]);
-    value = has_word || has_value ? words[i++] : "1";
+    // It may stand bare; a model behind it is another mistake.
+    const bool has_value =
+        i < words.size() && !words[i].starts_with("-") && !words[i].ends_with(".gguf");
+    value = has_value ? words[i++] : "1";
   } else if (!value) {
     if (i == words.size()) fail_usage("{} needs a value ({})", flag, spec->value_name);
     value = words[i++];

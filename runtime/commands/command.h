@@ -52,6 +52,8 @@ void log_detail(const std::string& message);  // with -v
 /// -m, or the demo model where --demo asks for it.
 std::filesystem::path model_path(const Options& options);
 ExpertGroups expert_groups(const Options& options);
+/// `plan --machine`: nothing of this machine counts.
+bool is_of_another_machine(const Options& options);
 /// Sets the kernels' level, too, where the options name one.
 RunSettings run_settings(const Options& options);
 NumaMode numa_mode(const Options& options);

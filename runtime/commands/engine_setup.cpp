@@ -60,11 +60,14 @@ ExpertGroups expert_groups(const Options& options) {
                            : ExpertGroups::automatic;
 }
 
+bool is_of_another_machine(const Options& options) {
+  return options.command() == "plan" && options.is_set("machine");
+}
+
 RunSettings run_settings(const Options& options) {
   if (const auto isa = options.find("isa")) {
     const SimdLevel level = *find_simd_level(*isa);
-    const bool is_elsewhere = options.command() == "plan" && options.is_set("machine");
-    is_elsewhere ? assume_simd_level(level) : set_simd_level(level);
+    is_of_another_machine(options) ? assume_simd_level(level) : set_simd_level(level);
   }
   RunSettings settings;
   if (applies_to(*find_option("ctx-size"), options.command())) {  // others take what they need
@@ -139,19 +142,15 @@ PlacementRequest placement_request(const Options& options) {
   request.budgets = placement.devices;
   const std::string devices = options.get("device");
   request.devices_are_found = devices == kAllDevices;
-  const bool is_elsewhere = options.command() == "plan" && options.is_set("machine");
   if (!request.devices_are_found) {
     request.devices = named_devices(devices);
-  } else if (!is_elsewhere) {
+  } else if (!is_of_another_machine(options)) {
     request.devices = found_devices();
   }
   request.shorthands.cpu_moe = options.get_toggle("cpu-moe");
   request.shorthands.n_cpu_moe = find_count(options, "n-cpu-moe");
   request.shorthands.n_gpu_layers = find_count(options, "n-gpu-layers");
   if (const auto split = options.find("tensor-split")) {
-    if (!request.shorthands.n_gpu_layers) {
-      fail_usage("-ts shares out the layers of -ngl: give -ngl, too");
-    }
     request.shorthands.tensor_split = tensor_split(*split);
   }
   return request;

@@ -90,8 +90,9 @@ TunedKey tuned_key(const Options& options, const GgufFile& model) {
 
 Options with_tuned(const Options& options) {
   const bool threads = wants_threads(options), micro_batch = wants_micro_batch(options);
-  const bool is_described = options.command() == "plan" && options.is_set("machine");
-  if (!(threads || micro_batch) || is_described || !anything_was_tuned()) return options;
+  if (!(threads || micro_batch) || is_of_another_machine(options) || !anything_was_tuned()) {
+    return options;
+  }
   const Cached<TunedSettings> found = find_tuned_for(options);
   if (!found.notice.empty()) log_tuned(options, found.notice);
   if (!found.value) return options;

@@ -108,7 +108,7 @@ TEST_CASE("plan: what is wrong is one line") {
   check({"plan", "-m", f.model, "--save", f.model}, 1, "already uses that file");
   check({"plan", "-m", f.model, "--machine", "/none.json"}, 1, "/none.json");
   check({"plan", "-m", f.model, "-ot", "exps=GPU"}, 2, "did you mean CUDA0?");
-  check({"plan", "-m", f.model, "-ngl", "0", "-ts", "1,x"}, 2, "-ts: expected shares");
+  check({"plan", "-m", f.model, "-ts", "1,x"}, 2, "-ts: expected shares");
   check({"plan", "-m", f.model, "-ts", "1,1"}, 2, "give -ngl, too");
   check({"plan", "-m", f.model, "-n", "5"}, 2, "-n");
 }

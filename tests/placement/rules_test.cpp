@@ -153,5 +153,5 @@ TEST_CASE("shorthands that cannot be carried out say so") {
   CHECK(error({.n_gpu_layers = 3, .tensor_split = {1, 1}}, 1) == "-ts: 2 shares for 1 GPU");
   CHECK(error({.n_gpu_layers = 3, .tensor_split = {0}}, 1) ==
         "-ts: expected shares of at least 0, one of them above it");
-  CHECK(error({.tensor_split = {1}}, 1) == "-ts: it shares out the layers of -ngl");
+  CHECK(error({.tensor_split = {1}}, 1) == "-ts: it shares out the layers of -ngl; give -ngl, too");
 }
